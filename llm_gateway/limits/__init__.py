@@ -1,0 +1,1 @@
+"""What a call may cost before it is made, and what it did cost afterwards."""
