@@ -1,0 +1,17 @@
+-- Another schema may have come to use the extension: then it stays, for dropping it would take columns with it.
+do $$
+begin
+    drop extension if exists vector;
+exception
+    when dependent_objects_still_exist then
+        raise notice 'The extension vector stays, because something outside Buttress uses it.';
+end
+$$;
+
+do $$
+begin
+    if obj_description(to_regnamespace('extensions'), 'pg_namespace') like '%Made by Buttress.' then
+        drop schema extensions;
+    end if;
+end
+$$;

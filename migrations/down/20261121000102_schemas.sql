@@ -1,0 +1,3 @@
+drop schema gateway;
+drop schema private;
+drop schema api;

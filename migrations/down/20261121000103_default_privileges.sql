@@ -1,0 +1,1 @@
+alter default privileges grant execute on functions to public;

@@ -1,0 +1,2 @@
+-- loses data: every profile
+drop table api.profiles;

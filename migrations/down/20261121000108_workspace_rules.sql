@@ -1,0 +1,11 @@
+drop function api.remove_member(uuid, uuid);
+drop function api.change_member_role(uuid, uuid, text);
+drop function api.delete_workspace(uuid);
+drop function api.create_workspace(text);
+drop function private.remove_member(uuid, uuid);
+drop function private.change_member_role(uuid, uuid, text);
+drop function private.delete_workspace(uuid);
+drop function private.create_workspace(text);
+drop function private.lock_member(uuid, uuid);
+drop function private.refuse_to_lose_owner(uuid, uuid);
+drop function private.lock_workspace_as_caller(uuid, uuid);
