@@ -1,0 +1,31 @@
+"""Fixtures every kind of test may use: the real stack, its database, the API on it and the fake provider."""
+
+from collections.abc import AsyncIterator, Iterator
+from typing import Any
+
+import asyncpg
+import pytest
+
+from tests.support.stack import RunningStack, running_stack
+
+
+@pytest.fixture(scope="session")
+def anyio_backend() -> tuple[str, dict[str, Any]]:  # options are the plugin's own, of mixed types
+    return "asyncio", {"use_uvloop": True}
+
+
+@pytest.fixture(scope="session")
+def stack() -> Iterator[RunningStack]:
+    """PostgreSQL, the embedded Supabase and every migration; started once, ended for sure."""
+    with running_stack() as running:
+        yield running
+
+
+@pytest.fixture
+async def database(stack: RunningStack) -> AsyncIterator[asyncpg.Connection]:
+    """One connection as the superuser, for this test alone."""
+    connection = await asyncpg.connect(stack.database_url)
+    try:
+        yield connection
+    finally:
+        await connection.close()

@@ -1,0 +1,111 @@
+"""The real stack for tests: PostgreSQL, the embedded Supabase and every migration, on free ports of its own."""
+
+import os
+import shutil
+import socket
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from stack.config import HOST, StackConfig
+from stack.embedded import bring_up_database, make_state_dir
+from stack.environment import service_environment
+from stack.family import Family
+from stack.postgres import gateway_url, superuser_url
+from stack.processes import Child, Part
+from stack.progress import Progress
+from stack.secrets import Secrets, load_or_make_secrets
+
+
+@dataclass(frozen=True)
+class RunningStack:
+    """A stack that is up; everything a test may need to know of it."""
+
+    config: StackConfig
+    secrets: Secrets
+    family: Family
+
+    @property
+    def supabase_url(self) -> str:
+        return self.config.supabase_url
+
+    @property
+    def publishable_key(self) -> str:
+        return self.secrets.publishable_key
+
+    @property
+    def secret_key(self) -> str:
+        return self.secrets.secret_key
+
+    @property
+    def jwt_secret(self) -> str:
+        return self.secrets.jwt_secret
+
+    @property
+    def database_url(self) -> str:
+        """As the superuser."""
+        return superuser_url(self.config, self.secrets)
+
+    @property
+    def gateway_database_url(self) -> str:
+        """As gateway_service."""
+        return gateway_url(self.config, self.secrets)
+
+    @property
+    def mailbox_file(self) -> Path:
+        return self.config.mailbox_file
+
+    @property
+    def state_dir(self) -> Path:
+        return self.config.state_dir
+
+    def environment(self) -> dict[str, str]:
+        """The BUTTRESS_* variables of a service that uses this stack."""
+        return {**service_environment(self.config, self.secrets), "BUTTRESS_ENV": "test"}
+
+    def start(self, part: Part) -> Child:
+        """One process more, which ends with the stack at the latest."""
+        return self.family.start(part)
+
+
+@contextmanager
+def running_stack() -> Iterator[RunningStack]:
+    """A fresh stack that is up inside the block, and of which nothing is left after it."""
+    folder = Path(tempfile.mkdtemp(prefix="buttress-test-"))
+    config = free_config(folder)
+    try:
+        make_state_dir(config)
+        secrets = load_or_make_secrets(folder)
+        with Family(config) as family:
+            bring_up_database(config, secrets, family, Progress(None))
+            yield RunningStack(config, secrets, family)
+    finally:
+        if os.environ.get("BUTTRESS_KEEP_TEST_STATE") is None:
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def free_config(state_dir: Path) -> StackConfig:
+    """A configuration whose ports nobody listened on a moment ago; without the local model."""
+    api, supabase, database, llm = free_ports(4)
+    return StackConfig(
+        state_dir=state_dir,
+        api_port=api,
+        supabase_port=supabase,
+        db_port=database,
+        llm_port=llm,
+        llm_enabled=False,
+    )
+
+
+def free_ports(count: int) -> list[int]:
+    """That many different ports, all free at the same moment."""
+    probes = [socket.socket() for _ in range(count)]
+    try:
+        for probe in probes:
+            probe.bind((HOST, 0))
+        return [int(probe.getsockname()[1]) for probe in probes]
+    finally:
+        for probe in probes:
+            probe.close()
