@@ -19,8 +19,8 @@
         ├── Unavailable           503   retry_after_s
         └── GatewayTimeout        504
 
-`code` is stable and for programs, `message` is one or more whole sentences for people. Both, and `details`, are shown to
-the caller, so nothing internal may stand in them: raise with `from cause`, the cause is logged with the request id.
+`code` is stable and for programs, `message` is whole sentences for people. Both, and `details`, are shown to the
+caller, so nothing internal may stand in them: raise with `from cause`, the cause is logged with the request id.
 Features subclass these where they raise them and name the fact: `class SlugTaken(Conflict)`.
 """
 
@@ -62,7 +62,7 @@ class ButtressError(Exception):
         return {"retry-after": str(max(1, math.ceil(self.retry_after_s)))}
 
     def body(self, request_id: str) -> dict[str, object]:
-        """The API's failure envelope: `{"error": {"code", "message", "details", "request_id"}}`; details may be null."""
+        """The API's failure envelope: `{"error": {"code", "message", "details", "request_id"}}`."""
         return {
             "error": {
                 "code": self.code,

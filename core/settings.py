@@ -24,7 +24,7 @@ _LOOPBACK: Final = frozenset({"localhost", "127.0.0.1", "::1"})
 
 
 class SettingsInvalid(Exception):
-    """The environment does not describe a runnable service; `problems` names every variable that is missing or wrong."""
+    """The environment does not describe a runnable service; `problems` names every missing or wrong variable."""
 
     def __init__(self, problems: list[str]) -> None:
         self.problems = problems
@@ -33,7 +33,7 @@ class SettingsInvalid(Exception):
 
 
 class Settings(BaseSettings):
-    """A complete and consistent configuration. Made by `load_settings` only, which also checks what spans two fields."""
+    """A complete and consistent configuration. Made by `load_settings` only, which checks what spans fields."""
 
     model_config = SettingsConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
 
@@ -168,8 +168,8 @@ def _production_conflicts(values: Mapping[str, str]) -> list[str]:
         problems.append("BUTTRESS_PUBLIC_URL: is missing. Production must know the address its users see.")
     if values.get("allow_plain_http", "").lower() not in {"1", "true", "yes", "on"}:
         problems += [
-            f"{PREFIX}{name.upper()}: must be https in production, or tokens travel in the clear. Where the network between "
-            "the two is private, say so with BUTTRESS_ALLOW_PLAIN_HTTP=true."
+            f"{PREFIX}{name.upper()}: must be https in production, or tokens travel in the clear. Where the network "
+            "between the two is private, say so with BUTTRESS_ALLOW_PLAIN_HTTP=true."
             for name in ("supabase_url", "jwks_url")
             if values.get(name, "").startswith("http:")
         ]
