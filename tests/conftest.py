@@ -6,6 +6,7 @@ from typing import Any
 import asyncpg
 import pytest
 
+from tests.support.fake_provider import FakeProvider
 from tests.support.stack import RunningStack, running_stack
 
 
@@ -29,3 +30,10 @@ async def database(stack: RunningStack) -> AsyncIterator[asyncpg.Connection]:
         yield connection
     finally:
         await connection.close()
+
+
+@pytest.fixture(scope="session")
+def fake_provider() -> Iterator[FakeProvider]:
+    """A model provider that does as scripted; a test that scripts it or reads its bill calls `reset()` first."""
+    with FakeProvider.start() as provider:
+        yield provider
