@@ -1,0 +1,4 @@
+-- loses data: calls in flight and all usage
+drop table gateway.usage;
+drop table gateway.holds;
+drop table gateway.meters;

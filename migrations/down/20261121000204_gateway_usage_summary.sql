@@ -1,0 +1,2 @@
+drop function api.usage_summary(date, date, integer, date, text);
+drop function private.usage_summary(date, date, integer, date, text);
