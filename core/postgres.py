@@ -1,33 +1,157 @@
-"""The service's own door into PostgreSQL: a pool of asyncpg connections that fails fast and in our own words."""
+"""The service's own door into PostgreSQL: a pool of asyncpg connections that fails fast, and in our own words."""
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+import asyncio
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Final
+from urllib.parse import urlsplit
 
 import asyncpg
 
-from core.errors import ButtressError
+from core.errors import ButtressError, Conflict, InternalFault, Unavailable
+from core.logging import get_logger
+
+log = get_logger(__name__)
+
+CONNECT_TIMEOUT_S: Final = 0.8
+ACQUIRE_TIMEOUT_S: Final = 0.9  # a free connection, or a new one: covers connecting
+COMMAND_TIMEOUT_S: Final = 0.9
+STATEMENT_TIMEOUT_MS: Final = 800  # the server gives up first: cheaper than a cancel over a second connection
+IDLE_IN_TRANSACTION_TIMEOUT_MS: Final = 10_000
+SUPABASE_TRANSACTION_POOLER_PORT: Final = 6543
+
+if TYPE_CHECKING:
+    _Pool = asyncpg.Pool[asyncpg.Record]
+else:
+    _Pool = asyncpg.Pool  # generic in its stubs only
+
+_RAISED_BY_DATABASE: Final = (
+    asyncpg.PostgresError,
+    asyncpg.InterfaceError,
+    asyncpg.InternalClientError,
+    OSError,  # TimeoutError and every refused, reset or unresolvable connection
+)
+# SQLSTATE classes and codes (PostgreSQL manual, appendix A) after which the same call may succeed unchanged.
+_UNAVAILABLE_CLASSES: Final = frozenset({"08", "53", "57", "28", "3D", "58"})
+_UNAVAILABLE_CODES: Final = frozenset({"25006", "55P03"})
+_CONFLICT_CODES: Final = frozenset({"40001", "40P01", "23505", "23503", "23P01"})
+
+
+class ServicePool(_Pool):
+    """asyncpg's pool, except that waiting for a connection ends: after 0.9 s unless the caller names another time."""
+
+    __slots__ = ()
+
+    def acquire(self, *, timeout: float | None = None) -> asyncpg.pool.PoolAcquireContext[asyncpg.Record]:
+        return super().acquire(timeout=ACQUIRE_TIMEOUT_S if timeout is None else timeout)
 
 
 async def open_pool(
-    dsn: str,
-    *,
-    name: str,
-    min_size: int = 1,
-    max_size: int = 10,
-    transaction_pooler: bool = False,
-) -> asyncpg.Pool[asyncpg.Record]:
-    """An open pool. Raises: Unavailable when PostgreSQL cannot be reached within a second."""
-    raise NotImplementedError
+    dsn: str, *, name: str, min_size: int = 1, max_size: int = 10, transaction_pooler: bool | None = None
+) -> ServicePool:
+    """A pool that keeps no session state; `min_size` connections are open unless PostgreSQL is out of reach.
+
+    Opening never fails for an outage: the service starts, answers 503, and recovers by itself when PostgreSQL does.
+    Connections are handed on as they are (no reset, which would cost a round trip each): whoever uses one may only
+    `set local` and take `pg_advisory_xact_lock`; an open transaction is rolled back. `name` shows in pg_stat_activity.
+    `transaction_pooler` (by default: port 6543) gives up prepared statements and start-up settings, which such a
+    pooler does not keep; the role's own `statement_timeout` holds then.
+    """
+    if transaction_pooler is None:
+        transaction_pooler = urlsplit(dsn).port == SUPABASE_TRANSACTION_POOLER_PORT
+    pool = ServicePool(
+        dsn,
+        min_size=0,
+        max_size=max_size,
+        max_queries=1_000_000,
+        max_inactive_connection_lifetime=300.0,
+        reset=_keep_as_it_is,
+        loop=asyncio.get_running_loop(),
+        connection_class=asyncpg.Connection,
+        record_class=asyncpg.Record,
+        timeout=CONNECT_TIMEOUT_S,
+        command_timeout=COMMAND_TIMEOUT_S,
+        statement_cache_size=0 if transaction_pooler else 200,
+        server_settings={"application_name": name} if transaction_pooler else _server_settings(name),
+    )
+    await pool
+    await _warm_up(pool, min(min_size, max_size))
+    return pool
 
 
-@asynccontextmanager
-async def database_errors() -> AsyncIterator[None]:
-    """Whatever asyncpg raises inside leaves as one of our errors, the original as its cause."""
-    yield
+async def close_pool(pool: asyncpg.Pool[asyncpg.Record], *, timeout_s: float = 5.0) -> None:
+    """Every connection is closed: politely within `timeout_s`, forcibly after."""
+    try:
+        async with asyncio.timeout(timeout_s):
+            await pool.close()
+    except TimeoutError:
+        pool.terminate()
+
+
+class database_errors:  # noqa: N801 (a context manager, used like a function)
+    """Whatever asyncpg raises inside leaves as one of our errors, with the original as its cause.
+
+    `with database_errors(): row = await pool.fetchrow(…)`
+    """
+
+    __slots__ = ()
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        if isinstance(error, _RAISED_BY_DATABASE):
+            raise error_from_postgres(error) from error
 
 
 def error_from_postgres(error: BaseException) -> ButtressError:
-    """Our error for what asyncpg, the network or a timeout raised."""
-    raise NotImplementedError
+    """Our error for what asyncpg, the network or a timeout raised: Unavailable, Conflict, or our own fault."""
+    if isinstance(error, asyncpg.PostgresError):
+        return _error_from_sqlstate(error.sqlstate or "")
+    if isinstance(error, asyncpg.DataError | asyncpg.ClientConfigurationError):
+        return InternalFault()
+    if isinstance(error, asyncpg.InterfaceError) and "clos" not in str(error):
+        return InternalFault()  # misuse; a connection or pool that is closed or closing says so
+    return _database_unavailable()
+
+
+def _error_from_sqlstate(code: str) -> ButtressError:
+    if code[:2] in _UNAVAILABLE_CLASSES or code in _UNAVAILABLE_CODES:
+        return _database_unavailable()
+    if code in _CONFLICT_CODES:
+        return Conflict()
+    return InternalFault()
+
+
+def _database_unavailable() -> Unavailable:
+    return Unavailable("The database cannot be reached right now. Retry shortly.", code="database_unavailable")
+
+
+def _server_settings(name: str) -> dict[str, str]:
+    return {
+        "application_name": name,
+        "jit": "off",  # compiling a plan costs more than any statement of ours runs
+        "timezone": "UTC",
+        "statement_timeout": str(STATEMENT_TIMEOUT_MS),
+        "idle_in_transaction_session_timeout": str(IDLE_IN_TRANSACTION_TIMEOUT_MS),
+    }
+
+
+async def _keep_as_it_is(_connection: object) -> None:
+    """Instead of asyncpg's reset, which costs a second round trip (reference/libraries.md)."""
+
+
+async def _warm_up(pool: ServicePool, size: int) -> None:
+    held: list[Any] = []  # asyncpg's stubs disagree with themselves about what acquire() gives
+    try:
+        with database_errors():
+            for _ in range(size):
+                held.append(await pool.acquire())  # noqa: PERF401
+    except ButtressError as error:
+        log.warning("database_out_of_reach_at_start", reason=repr(error.__cause__))
+    finally:
+        for connection in held:
+            await pool.release(connection)
