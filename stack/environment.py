@@ -8,16 +8,20 @@ from stack.secrets import Secrets
 
 
 def service_environment(config: StackConfig, secrets: Secrets) -> dict[str, str]:
-    """Exactly the variables an API or gateway process needs, and nothing of the caller's."""
-    environment = {
-        "BUTTRESS_ENV": os.environ.get("BUTTRESS_ENV") or "development",
-        "BUTTRESS_SUPABASE_URL": config.supabase_url,
-        "BUTTRESS_SUPABASE_PUBLISHABLE_KEY": secrets.publishable_key,
-        "BUTTRESS_SUPABASE_SECRET_KEY": secrets.secret_key,
-        "BUTTRESS_JWT_SECRET": secrets.jwt_secret,
-        "BUTTRESS_GATEWAY_DATABASE_URL": gateway_url(config, secrets),
-        "BUTTRESS_PUBLIC_URL": config.api_url,
-    }
+    """Exactly the variables an API or gateway process needs, and nothing of the caller's.
+
+    With a Supabase of the caller's own, only where this stack's own parts are found.
+    """
+    environment = {"BUTTRESS_PUBLIC_URL": config.api_url}
     if config.llm_enabled:
         environment["BUTTRESS_LLM_URL"] = config.llm_url
+    if not config.external_supabase:
+        environment |= {
+            "BUTTRESS_ENV": os.environ.get("BUTTRESS_ENV") or "development",
+            "BUTTRESS_SUPABASE_URL": config.supabase_url,
+            "BUTTRESS_SUPABASE_PUBLISHABLE_KEY": secrets.publishable_key,
+            "BUTTRESS_SUPABASE_SECRET_KEY": secrets.secret_key,
+            "BUTTRESS_JWT_SECRET": secrets.jwt_secret,
+            "BUTTRESS_GATEWAY_DATABASE_URL": gateway_url(config, secrets),
+        }
     return environment

@@ -6,6 +6,7 @@ import sys
 from collections.abc import Mapping
 from typing import Self
 
+from stack import interrupts
 from stack.config import ROOT, StackConfig
 from stack.errors import StackError
 from stack.lifeline import GRACE_S
@@ -27,13 +28,25 @@ class Family:
         self._ready = False
 
     def __enter__(self) -> Self:
-        lock = try_lock(self._config.lock_file)
-        if lock is None:
-            raise AlreadyRunning(f"The stack of {self._config.state_dir} is already running.")
-        self._lock = lock
-        end_leftovers(self._config)
-        self._record()
-        self._lifeline = subprocess.Popen(
+        with interrupts.deferred():
+            lock = try_lock(self._config.lock_file)
+            if lock is None:
+                raise AlreadyRunning(f"The stack of {self._config.state_dir} is already running.")
+            self._lock = lock
+            end_leftovers(self._config)
+            self._record()
+            self._lifeline = self._start_lifeline()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        with interrupts.ending():
+            self.stop_all()
+            self._config.run_file.unlink(missing_ok=True)
+            self._lifeline.communicate()
+            os.close(self._lock)
+
+    def _start_lifeline(self) -> subprocess.Popen[bytes]:
+        return subprocess.Popen(
             [sys.executable, "-S", "-m", "stack.lifeline", str(self._config.run_file)],
             cwd=ROOT,
             stdin=subprocess.PIPE,
@@ -42,13 +55,6 @@ class Family:
             start_new_session=True,
             env={"PATH": os.environ.get("PATH", os.defpath)},
         )
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.stop_all()
-        self._config.run_file.unlink(missing_ok=True)
-        self._lifeline.communicate()
-        os.close(self._lock)
 
     @property
     def children(self) -> Mapping[str, Child]:
@@ -56,13 +62,14 @@ class Family:
 
     def start(self, part: Part) -> Child:
         """The part runs and is recorded; one of the same name that has ended is replaced."""
-        child = Child.start(part, cwd=ROOT)
-        self._children[part.name] = child
-        self._record()
+        with interrupts.deferred():
+            child = Child.start(part, cwd=ROOT)
+            self._children[part.name] = child
+            self._record()
         return child
 
     def stop(self, name: str) -> None:
-        self._children.pop(name).stop(grace_s=GRACE_S)
+        self._children.pop(name).stop()
         self._record()
 
     def stop_all(self) -> None:

@@ -83,18 +83,17 @@ def part(config: StackConfig) -> Part:
 def wait_until_ready(config: StackConfig, child: Child) -> None:
     """The server takes connections. Raises: PartFailed where it ended, or is not ready after a minute."""
     deadline = time.monotonic() + _READY_TIMEOUT_S
-    pid_file = config.postgres_dir / "postmaster.pid"
-    while not _says_ready(pid_file, child.process.pid):
+    while not says_ready(config, child.process.pid):
         child.require_running()
         if time.monotonic() > deadline:
             raise PartFailed(f"postgres was not ready after {_READY_TIMEOUT_S:.0f} s.")
         time.sleep(_POLL_S)
 
 
-def _says_ready(pid_file: Path, pid: int) -> bool:
+def says_ready(config: StackConfig, pid: int) -> bool:
     """Line 1 is the server's process, line 8 its state (PostgreSQL's miscadmin.h, LOCK_FILE_LINE_PM_STATUS)."""
     try:
-        lines = pid_file.read_text().splitlines()
+        lines = (config.postgres_dir / "postmaster.pid").read_text().splitlines()
     except OSError:
         return False
     return len(lines) >= 8 and lines[0] == str(pid) and lines[7].strip() == "ready"

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Self
 
 from stack.errors import PartFailed
+from stack.interrupts import is_urgent
 from stack.system_user import SystemUser
 
 _POLL_S = 0.02
@@ -102,6 +103,7 @@ class Part:
     log_file: Path
     user: SystemUser | None = None
     stop_signal: int = signal.SIGTERM
+    grace_s: float = 10.0
 
 
 class Child:
@@ -142,13 +144,17 @@ class Child:
         if code is not None:
             raise PartFailed(f"{self.part.name} {describe_exit(code)}.{log_tail(self.part.log_file)}")
 
-    def stop(self, *, grace_s: float) -> None:
-        """The process has ended, and with it everything it left in its group."""
+    def stop(self) -> None:
+        """The process has ended, and with it everything it left in its group.
+
+        It gets its grace to do so by itself, unless somebody asks a second time.
+        """
         if self.process.poll() is None:
             with contextlib.suppress(ProcessLookupError):
                 self.process.send_signal(self.part.stop_signal)
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                self.process.wait(grace_s)
+        deadline = time.monotonic() + self.part.grace_s
+        while self.process.poll() is None and time.monotonic() < deadline and not is_urgent():
+            time.sleep(_POLL_S)
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(self.process.pid, signal.SIGKILL)
         self.process.wait()
