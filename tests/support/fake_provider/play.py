@@ -179,6 +179,7 @@ class Play:
             if is_chunk:
                 line.chunks += 1
                 self.ledger.counts.chunks += 1
+                self.ledger.tell()
                 await self._between_chunks()
 
     async def _between_chunks(self) -> None:
