@@ -72,3 +72,15 @@ create or replace function auth.jwt() returns jsonb language sql stable as $$
 $$;
 
 grant execute on function auth.uid(), auth.role(), auth.email(), auth.jwt() to public;
+
+-- DDL tells PostgREST (here: lite, patches/schema_cache.mjs) to read the schema again, as the event triggers of hosted do.
+create or replace function extensions.notify_schema_change() returns event_trigger language plpgsql set search_path = '' as $$
+begin
+  notify pgrst, 'reload schema';
+end
+$$;
+
+drop event trigger if exists pgrst_ddl_watch;
+drop event trigger if exists pgrst_drop_watch;
+create event trigger pgrst_ddl_watch on ddl_command_end execute function extensions.notify_schema_change();
+create event trigger pgrst_drop_watch on sql_drop execute function extensions.notify_schema_change();

@@ -1,4 +1,14 @@
 -- Run after lite's tables exist: the service roles own them, and the request roles may use storage as far as its policies let them.
+
+-- How each session was signed in (hosted keeps it in the same table); the claim amr of access tokens is read from it.
+create table if not exists auth.mfa_amr_claims (
+  id uuid primary key default gen_random_uuid(),
+  session_id uuid not null references auth.sessions (id) on delete cascade,
+  created_at timestamptz not null default now(),
+  updated_at timestamptz not null default now(),
+  authentication_method text not null,
+  unique (session_id, authentication_method)
+);
 do $$
 declare
   relation record;
@@ -22,6 +32,7 @@ alter table auth.sessions enable row level security;
 alter table auth.refresh_tokens enable row level security;
 alter table auth.flow_state enable row level security;
 alter table auth.audit_log_entries enable row level security;
+alter table auth.mfa_amr_claims enable row level security;
 alter table storage.buckets enable row level security;
 alter table storage.objects enable row level security;
 

@@ -75,6 +75,7 @@ function readProject(file, autoconfirm) {
   if (templates) email.template = templates;
   return {
     api: { schemas: ["api"], ...pick(api, ["schemas", "max_rows"]) },
+    searchPath: api.extra_search_path ?? ["public", "extensions"],
     auth: {
       ...pick(auth, [
         "site_url", "additional_redirect_urls", "jwt_expiry", "enable_signup", "minimum_password_length", "password_requirements",

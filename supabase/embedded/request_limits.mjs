@@ -1,0 +1,39 @@
+// A request body larger than its service allows is refused with 413 before lite sees any of it.
+
+const MIB = 1024 * 1024;
+const DEFAULT_LIMIT = 10 * MIB;
+const FORM_OVERHEAD = MIB; // boundary lines and fields around an uploaded file
+const UNITS = { B: 1, KB: 1000, KIB: 1024, MB: 1e6, MIB, GB: 1e9, GIB: 1024 * MIB };
+
+/** Boundary. `fileSizeLimit` is config.toml's notation ("50MiB"); objects may be that large, anything else 10 MiB. */
+export function limitBodies({ fileSizeLimit = "50MiB" }) {
+  const objectLimit = bytesOf(fileSizeLimit) + FORM_OVERHEAD;
+  return async (request, next) => {
+    if (!request.body) return next(request);
+    const limit = new URL(request.url).pathname.startsWith("/storage/v1/object/") ? objectLimit : DEFAULT_LIMIT;
+    const chunks = [];
+    let size = Number(request.headers.get("content-length") ?? 0);
+    if (size > limit) return tooLarge(limit);
+    size = 0;
+    for await (const chunk of request.body) {
+      size += chunk.byteLength;
+      if (size > limit) return tooLarge(limit);
+      chunks.push(chunk);
+    }
+    const { method, headers, url } = request;
+    return next(new Request(url, { method, headers, body: Buffer.concat(chunks) }));
+  };
+}
+
+function bytesOf(text) {
+  const match = /^(\d+(?:\.\d+)?)\s*([KMG]?i?B)$/i.exec(text);
+  return match ? Number(match[1]) * UNITS[match[2].toUpperCase()] : 50 * MIB;
+}
+
+function tooLarge(limit) {
+  const message = `The request body is larger than the ${limit} bytes allowed here.`;
+  return Response.json({ statusCode: "413", code: "413", error: "Payload too large", details: null, hint: null, message, msg: message }, {
+    status: 413,
+    headers: { connection: "close" },
+  });
+}
