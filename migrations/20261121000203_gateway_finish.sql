@@ -34,7 +34,6 @@ begin
         where request_id = p_request_id and attempt = h.attempt and (p_state <> 'expired' or lease_expires_at <= v_now);
     end if;
     if not found then
-        perform set_config('synchronous_commit', 'off', true);
         return coalesce(
             (select state from gateway.usage where request_id = p_request_id order by settled_at desc limit 1), 'unknown'
         );

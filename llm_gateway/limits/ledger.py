@@ -169,7 +169,7 @@ class Ledger(Protocol):
     async def settle(self, request_id: str, usage: Usage) -> None:
         """The call has cost `usage`, exactly once; less than held has been given back, more has become debt.
 
-        Idempotent: call it again after Unavailable. Changes nothing when the hold was already settled, voided or reaped.
+        Idempotent: call it again after Unavailable. Where the hold was finished already, nothing changes.
         """
         ...
 
