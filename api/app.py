@@ -1,0 +1,101 @@
+"""The API's only wiring: every part is made here, handed to whoever needs it, and closed here."""
+
+from collections.abc import AsyncGenerator, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from typing import cast
+
+from litestar import Litestar, Router
+from litestar.datastructures import State
+from litestar.di import Provide
+
+from api.auth.routes import ROUTER as AUTH
+from api.auth.service import SignInGuards
+from api.documentation.routes import openapi_config, openapi_json
+from api.health.routes import ROUTER as HEALTH
+from api.health.service import supabase_checks
+from api.http.body import StrictRequest
+from api.http.caller import provide_caller, require_caller
+from api.http.cors import Cors
+from api.http.errors import EXCEPTION_HANDLERS
+from api.http.flood import FloodGuard
+from api.http.methods import HeadAsGet
+from api.http.pagination import provide_page
+from api.me.routes import ROUTER as ME
+from api.members.routes import ROUTER as MEMBERS
+from api.services import Services
+from api.supabase.auth import SupabaseAuth
+from api.usage.routes import ROUTER as USAGE
+from api.workspaces.routes import ROUTER as WORKSPACES
+from core.asgi import AsgiApp, Edge
+from core.http import make_http_client
+from core.logging import configure_logging
+from core.settings import Settings, load_settings
+from core.tokens import TokenVerifier
+
+
+def create_app(settings: Settings | None = None) -> AsgiApp:
+    """The whole API as one ASGI application; nothing is connected before its lifespan begins.
+
+    Raises: SettingsInvalid naming everything that is missing or wrong in the environment.
+    """
+    settings = settings or load_settings()
+    configure_logging(settings.log_level)
+    # Litestar types the same ASGI messages more narrowly than the specification does.
+    litestar = cast("AsgiApp", build_litestar(settings))
+    edge = Edge(litestar, max_body_bytes=settings.max_body_bytes, production=settings.is_production)
+    return Cors(HeadAsGet(edge), origins=settings.cors_origins)
+
+
+def build_litestar(settings: Settings) -> Litestar:
+    """The routes and what they share, without the layers that hold for every request."""
+    return Litestar(
+        route_handlers=[Router("/v1", route_handlers=[AUTH, ME, WORKSPACES, MEMBERS, USAGE]), HEALTH, openapi_json],
+        lifespan=[_services_of(settings)],
+        guards=[require_caller],
+        request_class=StrictRequest,
+        exception_handlers=EXCEPTION_HANDLERS,
+        openapi_config=openapi_config(),
+        dependencies={
+            "caller": Provide(provide_caller, sync_to_thread=False),
+            "page": Provide(provide_page, sync_to_thread=False),
+            "services": Provide(_provide_services, sync_to_thread=False),
+            "supabase_auth": Provide(_provide_auth, sync_to_thread=False),
+            "sign_in_guards": Provide(_provide_sign_in_guards, sync_to_thread=False),
+        },
+        request_max_body_size=settings.max_body_bytes,
+        logging_config=None,
+    )
+
+
+def _services_of(settings: Settings) -> Callable[[Litestar], AbstractAsyncContextManager[None]]:
+    @asynccontextmanager
+    async def services(app: Litestar) -> AsyncGenerator[None, None]:
+        async with make_http_client() as http:
+            app.state.services = Services(
+                settings=settings,
+                http=http,
+                tokens=TokenVerifier.from_settings(settings, http),
+                auth=SupabaseAuth(settings, http),
+                sign_in_guards=SignInGuards(
+                    by_account_and_ip=FloodGuard(burst=10, refill_s=6.0), by_ip=FloodGuard(burst=60, refill_s=1.0)
+                ),
+                checks=supabase_checks(settings, http),
+            )
+            yield
+
+    return services
+
+
+def _provide_services(state: State) -> Services:
+    services = state.services
+    if not isinstance(services, Services):
+        raise TypeError("a request came before the lifespan began")
+    return services
+
+
+def _provide_auth(services: Services) -> SupabaseAuth:
+    return services.auth
+
+
+def _provide_sign_in_guards(services: Services) -> SignInGuards:
+    return services.sign_in_guards

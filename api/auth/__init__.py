@@ -1,0 +1,1 @@
+"""Accounts and sessions, proxied to Supabase Auth."""

@@ -1,0 +1,1 @@
+"""The OpenAPI document, and a page of it that needs nothing from the internet."""

@@ -1,0 +1,55 @@
+"""Readiness: every part is asked at once, and none may take long."""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Final
+
+import httpx
+
+from core.errors import Unavailable
+from core.logging import get_logger
+from core.settings import Settings
+
+Check = Callable[[], Awaitable[bool]]
+
+_BUDGET_S: Final = 0.2
+_log = get_logger(__name__)
+
+
+class NotReady(Unavailable):
+    """At least one part does not answer; `details.parts` says which."""
+
+    default_code = "not_ready"
+    default_message = "This service cannot serve requests right now."
+
+
+def supabase_checks(settings: Settings, http: httpx.AsyncClient) -> dict[str, Check]:
+    """Auth is asked for its health; PostgREST for an empty read, which it cannot answer without the database.
+
+    The read is refused (nobody is signed in), and a refusal is an answer.
+    """
+    headers = {"apikey": settings.supabase_publishable_key.get_secret_value(), "accept-profile": "api"}
+
+    async def answers(path: str) -> bool:
+        response = await http.get(f"{settings.supabase_url}{path}", headers=headers)
+        return response.status_code < 500
+
+    return {
+        "auth": lambda: answers("/auth/v1/health"),
+        "database": lambda: answers("/rest/v1/workspaces?select=id&limit=1"),
+    }
+
+
+async def check_all(checks: Mapping[str, Check]) -> dict[str, bool]:
+    """By name, whether each part answered well within 200 ms. Raises nothing."""
+    results = await asyncio.gather(*(_check(name, check) for name, check in checks.items()))
+    return dict(zip(checks, results, strict=True))
+
+
+async def _check(name: str, check: Check) -> bool:
+    try:
+        async with asyncio.timeout(_BUDGET_S):
+            return await check()
+    except Exception as cause:  # noqa: BLE001 whatever keeps a part from answering, the part is down
+        _log.warning("part_down", part=name, exc_info=cause)
+        return False

@@ -1,0 +1,1 @@
+"""How every route speaks HTTP: envelope, refusals, bodies, pages, validators."""

@@ -1,0 +1,24 @@
+"""What lives as long as the process and every request shares."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import httpx
+
+from api.auth.service import SignInGuards
+from api.health.service import Check
+from api.supabase.auth import SupabaseAuth
+from core.settings import Settings
+from core.tokens import TokenVerifier
+
+
+@dataclass(frozen=True, slots=True)
+class Services:
+    """Made once, in the application's lifespan; found at `app.state.services`."""
+
+    settings: Settings
+    http: httpx.AsyncClient
+    tokens: TokenVerifier
+    auth: SupabaseAuth
+    sign_in_guards: SignInGuards
+    checks: Mapping[str, Check]

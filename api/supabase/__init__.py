@@ -1,0 +1,1 @@
+"""The first door into Postgres: PostgREST and Auth, always as the caller."""

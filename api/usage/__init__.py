@@ -1,0 +1,1 @@
+"""What the caller has spent at the gateway."""

@@ -1,0 +1,1 @@
+"""Workspaces: what people share."""
