@@ -6,7 +6,7 @@ import sys
 from collections.abc import Mapping
 from typing import Self
 
-from stack import interrupts
+from stack import interrupts, postgres
 from stack.config import ROOT, StackConfig
 from stack.errors import StackError
 from stack.lifeline import GRACE_S
@@ -92,6 +92,7 @@ class Family:
 def end_leftovers(config: StackConfig) -> None:
     """What an earlier run left alive has ended; only processes proven to be its own are touched."""
     state = read_run_state(config.run_file)
-    if state is not None and not state.supervisor.is_alive():
-        end(state.parts, grace_s=GRACE_S)
+    records = list(state.parts) if state is not None and not state.supervisor.is_alive() else []
+    server = postgres.leftover(config)
+    end([*records, *([server] if server else [])], grace_s=GRACE_S)
     config.run_file.unlink(missing_ok=True)

@@ -9,7 +9,7 @@ import signal
 import sys
 from pathlib import Path
 
-from stack.processes import end
+from stack.processes import end, wait_until_gone
 from stack.run_state import read_run_state
 
 GRACE_S = 10.0
@@ -19,8 +19,11 @@ def main(run_file: Path) -> None:
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
     sys.stdin.buffer.read()
-    state = read_run_state(run_file)
-    if state is not None and not state.supervisor.is_alive():
+    state = read_run_state(run_file)  # an orderly end has removed it
+    if state is None:
+        return
+    wait_until_gone([state.supervisor], GRACE_S)  # the pipe closes a moment before the process is gone
+    if not state.supervisor.is_alive():
         end(state.parts, grace_s=GRACE_S)
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from stack.config import HOST, StackConfig
 from stack.errors import PartFailed, StackError
-from stack.processes import Child, Part
+from stack.processes import Child, Identity, Part, Record, command_line
 from stack.secrets import Secrets
 from stack.system_user import SystemUser, let_pass, let_read, postgres_user
 
@@ -57,6 +57,18 @@ def prepare(config: StackConfig, secrets: Secrets) -> list[Path]:
             "Run `./buttress reset` to begin again with empty data, or use the earlier version of Buttress."
         )
     return opened
+
+
+def leftover(config: StackConfig) -> Record | None:
+    """A server that still runs on this data folder, whoever started it; by its pid file, proven by its arguments."""
+    try:
+        pid = int((config.postgres_dir / "postmaster.pid").read_text().partition("\n")[0])
+    except (OSError, ValueError):
+        return None
+    identity = Identity.of(pid)
+    if identity is None or f"-D {config.postgres_dir} " not in command_line(pid):
+        return None
+    return Record("postgres", identity, signal.SIGINT)
 
 
 def part(config: StackConfig) -> Part:

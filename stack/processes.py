@@ -2,20 +2,23 @@
 
 import contextlib
 import os
+import platform
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
+from stack.config import ROOT
 from stack.errors import PartFailed
 from stack.interrupts import is_urgent
 from stack.system_user import SystemUser
 
+_ON_LINUX = platform.system() == "Linux"  # has /proc; elsewhere ps is asked
 _POLL_S = 0.02
+_KILL_S = 5.0  # how long the kernel may take to end what was killed
 
 
 @dataclass(frozen=True)
@@ -28,7 +31,7 @@ class Identity:
     @classmethod
     def of(cls, pid: int) -> Self | None:
         """None where no such process lives (one that has ended but was not reaped yet does not live)."""
-        started = _linux_start(pid) if sys.platform == "linux" else _ps_start(pid)
+        started = _linux_start(pid) if _ON_LINUX else _ps_start(pid)
         return None if started is None else cls(pid, started)
 
     def is_alive(self) -> bool:
@@ -37,26 +40,53 @@ class Identity:
 
 def _linux_start(pid: int) -> str | None:
     """Clock ticks after boot, with the boot's own id: unmoved by changes of the clock."""
-    try:
-        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    except OSError:
-        return None
-    if fields[0] in "ZX":
+    fields = _linux_stat(pid)
+    if not fields or fields[0] in "ZX":
         return None
     boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
     return f"{boot}/{fields[19]}"
 
 
+def _linux_stat(pid: int) -> list[str]:
+    """The fields of /proc/PID/stat from the state on (proc(5)); empty where there is no such process."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    except OSError:
+        return []
+
+
 def _ps_start(pid: int) -> str | None:
-    done = subprocess.run(
-        ["/bin/ps", "-o", "stat=,lstart=", "-p", str(pid)],
-        capture_output=True,
-        text=True,
-        check=False,
-        env={"LC_ALL": "C"},
-    )
-    state, _, started = done.stdout.strip().partition(" ")
+    state, _, started = _ps(["-o", "stat=,lstart=", "-p", str(pid)]).strip().partition(" ")
     return None if not started or state.startswith("Z") else started.strip()
+
+
+def _ps(arguments: Sequence[str]) -> str:
+    done = subprocess.run(["/bin/ps", *arguments], capture_output=True, text=True, check=False, env={"LC_ALL": "C"})
+    return done.stdout
+
+
+def group_members(group: int) -> list[int]:
+    """The living processes of one process group."""
+    if _ON_LINUX:
+        rows = ((int(folder.name), _linux_stat(int(folder.name))) for folder in Path("/proc").glob("[0-9]*"))
+        return [pid for pid, fields in rows if fields and fields[0] not in "ZX" and int(fields[2]) == group]
+    lines = [line.split() for line in _ps(["-A", "-o", "pid=,pgid="]).splitlines()]
+    return [int(pid) for pid, pgid in lines if int(pgid) == group]
+
+
+def command_line(pid: int) -> str:
+    """The process's arguments, separated by spaces; empty where there is no such process."""
+    if _ON_LINUX:
+        try:
+            return Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace").strip()
+        except OSError:
+            return ""
+    return _ps(["-o", "command=", "-p", str(pid)]).strip()
+
+
+def _is_ours(pid: int) -> bool:
+    """Started from this copy of Buttress: whoever else was given the number of a group was not."""
+    return str(ROOT) in command_line(pid)
 
 
 @dataclass(frozen=True)
@@ -67,29 +97,34 @@ class Record:
     identity: Identity
     stop_signal: int
 
-    def signal(self, number: int) -> None:
-        """The process and its whole group were signalled, if it is still the one recorded."""
+    def stop(self) -> None:
+        """The process was asked to end, if it is still the one recorded."""
         if self.identity.is_alive():
             with contextlib.suppress(ProcessLookupError):
-                if number == signal.SIGKILL:
-                    os.killpg(self.identity.pid, number)
-                else:
-                    os.kill(self.identity.pid, number)
+                os.kill(self.identity.pid, self.stop_signal)
+
+    def kill(self) -> None:
+        """The process and its group were killed; where it has ended already, what it left in its group."""
+        with contextlib.suppress(ProcessLookupError):
+            if self.identity.is_alive() or any(_is_ours(pid) for pid in group_members(self.identity.pid)):
+                os.killpg(self.identity.pid, signal.SIGKILL)
 
 
 def end(records: Sequence[Record], *, grace_s: float) -> None:
     """None of the recorded processes lives; those that outlived `grace_s` were killed with their groups."""
+    identities = [record.identity for record in records]
     for record in records:
-        record.signal(record.stop_signal)
-    _wait_until_gone(records, grace_s)
+        record.stop()
+    wait_until_gone(identities, grace_s)
     for record in records:
-        record.signal(signal.SIGKILL)
-    _wait_until_gone(records, 5.0)
+        record.kill()
+    wait_until_gone(identities, _KILL_S)
 
 
-def _wait_until_gone(records: Sequence[Record], timeout_s: float) -> None:
+def wait_until_gone(identities: Sequence[Identity], timeout_s: float) -> None:
+    """None of these processes lives, or that time is over."""
     deadline = time.monotonic() + timeout_s
-    while any(record.identity.is_alive() for record in records) and time.monotonic() < deadline:
+    while any(identity.is_alive() for identity in identities) and time.monotonic() < deadline:
         time.sleep(_POLL_S)
 
 

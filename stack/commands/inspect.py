@@ -131,10 +131,10 @@ def _last_lines(file: Path, count: int) -> list[str]:
 def _follow(places: dict[Path, int]) -> Iterator[tuple[Path, str]]:
     """Whole lines as they are written; starts over where a log was set aside. Never ends by itself."""
     while True:
-        for file in places:
+        for file, place in places.items():
             with file.open("rb") as log:
                 size = log.seek(0, os.SEEK_END)
-                places[file] = log.seek(places[file] if places[file] <= size else 0)
+                places[file] = log.seek(place if place <= size else 0)
                 for line in log:
                     if not line.endswith(b"\n"):
                         break
