@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Awaitable, Callable, MutableMapping
-from typing import Any
+from typing import Any, Final
 
 import orjson
 
-from core.errors import ButtressError
+from core.errors import ButtressError, InternalFault, InvalidInput, TooLarge, UnsupportedMediaType
+from core.logging import get_logger
+from core.request_id import HEADER, accept_request_id, request_id_var
+
+log = get_logger(__name__)
 
 # ASGI's own types are dictionaries of anything: https://asgi.readthedocs.io/en/latest/specs/main.html
 Scope = MutableMapping[str, Any]
@@ -17,16 +22,28 @@ Send = Callable[[Message], Awaitable[None]]
 AsgiApp = Callable[[Scope, Receive, Send], Awaitable[None]]
 RenderError = Callable[[ButtressError, str, Scope], bytes]
 
+_REQUEST_ID: Final = HEADER.encode()
+_SECURITY_HEADERS: Final = (
+    (b"x-content-type-options", b"nosniff"),
+    (b"x-frame-options", b"DENY"),
+    (b"referrer-policy", b"no-referrer"),
+    (b"cache-control", b"no-store"),  # answers depend on who asks; a route that may be cached says so itself
+)
+_HSTS: Final = (b"strict-transport-security", b"max-age=63072000; includeSubDomains")
+_HEALTH_CHECKS: Final = "/health/"
 
-def render_envelope(error: ButtressError, request_id: str, scope: Scope) -> bytes:
+
+def render_envelope(error: ButtressError, request_id: str, _scope: Scope) -> bytes:
     """The API's failure envelope as JSON."""
     return orjson.dumps(error.body(request_id), default=str)
 
 
 class Edge:
-    """Wraps a whole ASGI application: request id, security headers, body limit, access log, no fault without an answer.
+    """Wraps a whole ASGI application: request id, security headers, body limit, access log, an answer for every fault.
 
-    Sets `scope["state"]["request_id"]` and `request_id_var`. An Edge inside an Edge passes straight through.
+    Sets `scope["state"]["request_id"]` and `request_id_var`, and sends `x-request-id`. Buffers nothing. Only what the
+    application lets escape is answered here, as `render_error` writes it. An Edge inside an Edge passes straight
+    through, so that a service may be mounted in another.
     """
 
     def __init__(
@@ -39,8 +56,136 @@ class Edge:
     ) -> None:
         self.app = app
         self.max_body_bytes = max_body_bytes
-        self.production = production
+        self.headers = (*_SECURITY_HEADERS, _HSTS) if production else _SECURITY_HEADERS
         self.render_error = render_error
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        await self.app(scope, receive, send)
+        if scope["type"] != "http" or "request_id" in scope.get("state", ()):
+            await self.app(scope, receive, send)
+            return
+        exchange = _Exchange(self, scope, receive, send)
+        exchange.accept_request_id()
+        token = request_id_var.set(exchange.request_id)
+        try:
+            await exchange.run()
+        finally:
+            exchange.log_access()
+            request_id_var.reset(token)
+
+
+class _Exchange:
+    """One request and its answer on their way through the edge."""
+
+    __slots__ = (
+        "bytes_in", "bytes_out", "edge", "first_byte_s", "inner_receive", "inner_send", "request_id", "scope",
+        "started_s", "status",
+    )  # fmt: skip
+
+    def __init__(self, edge: Edge, scope: Scope, receive: Receive, send: Send) -> None:
+        self.edge = edge
+        self.scope = scope
+        self.inner_receive = receive
+        self.inner_send = send
+        self.started_s = time.perf_counter()
+        self.first_byte_s: float | None = None
+        self.status: int | None = None
+        self.bytes_in = 0
+        self.bytes_out = 0
+        self.request_id = ""
+
+    async def run(self) -> None:
+        """The application has answered, or what it let escape has been logged once and answered in its place.
+
+        After the answer began nothing can be said any more: it stays unfinished, which servers turn into a broken
+        transfer, so that no client takes half an answer for a whole one.
+        """
+        try:
+            self.refuse_unreadable_body()
+            await self.edge.app(self.scope, self.receive, self.send)
+        except ButtressError as error:
+            if error.status >= 500:
+                log.warning("request_failed", code=error.code, status=error.status, exc_info=error)
+            await self.answer(error)
+        except Exception as error:  # noqa: BLE001 (the last line: whatever it is, the caller gets an answer)
+            log.error("unhandled_error", exc_info=error)
+            await self.answer(InternalFault())
+
+    def accept_request_id(self) -> None:
+        """The request has its id: the caller's own when it is a safe one."""
+        own = next((value for name, value in self.scope["headers"] if name == _REQUEST_ID), None)
+        self.request_id = accept_request_id(own.decode("latin-1") if own is not None else None)
+        # A copy, because a server may hand the same dictionary to every request.
+        self.scope["state"] = {**self.scope.get("state", {}), "request_id": self.request_id}
+
+    def refuse_unreadable_body(self) -> None:
+        """Raises: TooLarge, UnsupportedMediaType, InvalidInput, for a body that need not even be read to be refused."""
+        for name, value in self.scope["headers"]:
+            if name == b"content-length":
+                if not value.isdigit():
+                    raise InvalidInput("The Content-Length header is not a number.", code="invalid_content_length")
+                if int(value[:20]) > self.edge.max_body_bytes:
+                    raise self.too_large()
+            elif name == b"content-encoding" and value.strip().lower() not in {b"", b"identity"}:
+                raise UnsupportedMediaType(
+                    "Send the body as it is: compressed bodies are not read.", code="content_encoding_not_supported"
+                )
+
+    def too_large(self) -> TooLarge:
+        limit = self.edge.max_body_bytes
+        return TooLarge(f"The body may have {limit:,} bytes at most.", details={"max_bytes": limit})
+
+    async def receive(self) -> Message:
+        message = await self.inner_receive()
+        body = message.get("body")
+        if body:
+            self.bytes_in += len(body)
+            if self.bytes_in > self.edge.max_body_bytes:
+                raise self.too_large()
+        return message
+
+    async def send(self, message: Message) -> None:
+        if message["type"] == "http.response.start":
+            self.status = message["status"]
+            self.first_byte_s = time.perf_counter()
+            headers = [*message.get("headers", ())]
+            names = {name for name, _ in headers}
+            headers += [header for header in self.edge.headers if header[0] not in names]
+            headers.append((_REQUEST_ID, self.request_id.encode()))
+            message["headers"] = headers
+        elif body := message.get("body"):
+            self.bytes_out += len(body)
+        await self.inner_send(message)
+
+    async def answer(self, error: ButtressError) -> None:
+        """`error` is the answer, unless another one has begun."""
+        if self.status is not None:
+            return
+        body = self.edge.render_error(error, self.request_id, self.scope)
+        headers = [(name.encode(), value.encode()) for name, value in error.headers().items()]
+        headers += [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode())]
+        if isinstance(error, TooLarge | UnsupportedMediaType):
+            headers.append((b"connection", b"close"))  # the rest of the body is not worth reading
+        await self.send({"type": "http.response.start", "status": error.status, "headers": headers})
+        await self.send({"type": "http.response.body", "body": body})
+
+    def log_access(self) -> None:
+        """One line says what was asked and how it went; never the query, which may hold tokens.
+
+        Units: milliseconds since the request arrived. status is null when the client left before the answer began.
+        """
+        path = self.scope["path"]
+        write = log.debug if path.startswith(_HEALTH_CHECKS) else log.info
+        now_s = time.perf_counter()
+        write(
+            "request",
+            method=self.scope["method"],
+            path=path,
+            status=self.status,
+            first_byte_ms=self.elapsed_ms(self.first_byte_s),
+            duration_ms=self.elapsed_ms(now_s),
+            bytes_in=self.bytes_in,
+            bytes_out=self.bytes_out,
+        )
+
+    def elapsed_ms(self, at_s: float | None) -> float | None:
+        return None if at_s is None else round((at_s - self.started_s) * 1000, 2)

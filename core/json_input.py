@@ -1,8 +1,8 @@
 """JSON from strangers, read safely: whatever is sent, out comes a value or an error of the caller's, never a fault.
 
 orjson decides what is JSON. What it lets through (nesting up to 1,024 levels, duplicate keys, NUL characters, integers
-that lose digits) is found by scanning the bytes with C-speed primitives, so that a hostile body costs little more than a
-plain one. docs/decisions/0042 has the measurements.
+that lose digits) is found by scanning the bytes with C-speed primitives, so that a hostile body costs little more than
+a plain one. docs/decisions/0042 has the measurements.
 """
 
 from __future__ import annotations
