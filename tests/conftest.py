@@ -6,6 +6,7 @@ from typing import Any
 import asyncpg
 import pytest
 
+from tests.support.api_server import ApiServer, api_server_on
 from tests.support.fake_provider import FakeProvider
 from tests.support.stack import RunningStack, running_stack
 
@@ -37,3 +38,10 @@ def fake_provider() -> Iterator[FakeProvider]:
     """A model provider that does as scripted; a test that scripts it or reads its bill calls `reset()` first."""
     with FakeProvider.start() as provider:
         yield provider
+
+
+@pytest.fixture(scope="session")
+def api_server(stack: RunningStack, fake_provider: FakeProvider) -> Iterator[ApiServer]:
+    """The API and the gateway under granian, on the tests' stack, whose one model is the fake provider's."""
+    with api_server_on(stack, fake_provider.url) as server:
+        yield server
