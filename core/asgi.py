@@ -106,8 +106,8 @@ class _Exchange:
             if error.status >= 500:
                 log.warning("request_failed", code=error.code, status=error.status, exc_info=error)
             await self.answer(error)
-        except Exception as error:  # noqa: BLE001 (the last line: whatever it is, the caller gets an answer)
-            log.error("unhandled_error", exc_info=error)
+        except Exception as error:  # the last line of defence: whatever it is, the caller gets an answer
+            log.exception("unhandled_error", exc_info=error)
             await self.answer(InternalFault())
 
     def accept_request_id(self) -> None:
