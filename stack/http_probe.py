@@ -6,31 +6,43 @@ import time
 
 from stack.config import HOST
 from stack.errors import PartFailed, StackError
-from stack.processes import Child
+from stack.processes import Child, log_tail
 
 _POLL_S = 0.03
+_TIMEOUT_S = 2.0
 
 
-def answers(port: int, path: str, *, timeout_s: float = 2.0) -> bool:
+def answers(port: int, path: str) -> bool:
     """True where GET `path` is answered with 200."""
-    connection = http.client.HTTPConnection(HOST, port, timeout=timeout_s)
-    try:
-        connection.request("GET", path)
-        return connection.getresponse().status == 200
-    except (OSError, http.client.HTTPException):
-        return False
-    finally:
-        connection.close()
+    return _refusal(port, path) is None
 
 
 def wait_until_answers(child: Child, port: int, path: str, *, timeout_s: float) -> None:
-    """The child answers. Raises: PartFailed where it ended first, or takes longer than that."""
+    """The child answers. Raises: PartFailed where it ended first, or takes longer; says what it answered last."""
     deadline = time.monotonic() + timeout_s
-    while not answers(port, path):
+    while (refusal := _refusal(port, path)) is not None:
         child.require_running()
         if time.monotonic() > deadline:
-            raise PartFailed(f"{child.part.name} did not answer GET {path} with 200 within {timeout_s:.0f} s.")
+            raise PartFailed(
+                f"{child.part.name} was not ready within {timeout_s:.0f} s: GET {path} is answered with {refusal}."
+                f"{log_tail(child.part.log_file)}"
+            )
         time.sleep(_POLL_S)
+
+
+def _refusal(port: int, path: str) -> str | None:
+    """None where the answer is 200; else what was answered instead."""
+    connection = http.client.HTTPConnection(HOST, port, timeout=_TIMEOUT_S)
+    try:
+        connection.request("GET", path)
+        response = connection.getresponse()
+        if response.status == 200:
+            return None
+        return f"{response.status} {response.read(500).decode(errors='replace')}"
+    except (OSError, http.client.HTTPException) as error:
+        return str(error) or type(error).__name__
+    finally:
+        connection.close()
 
 
 def require_free_port(port: int, variable: str, purpose: str) -> None:

@@ -50,7 +50,7 @@ def api_server_on(stack: RunningStack, provider_url: str, *, name: str = "api") 
     part = replace(api.part(config, environment), name=name, log_file=stack.state_dir / "logs" / f"{name}.log")
     child = stack.family.start(part)
     try:
-        wait_until_answers(child, config.api_port, "/health/ready", timeout_s=60)
+        wait_until_answers(child, config.api_port, "/health/ready", timeout_s=20)
         yield ApiServer(url=config.api_url, log_file=part.log_file)
     finally:
         stack.family.stop(name)
