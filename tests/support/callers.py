@@ -167,3 +167,21 @@ def rest(stack: SupabaseEndpoint, caller: Caller) -> httpx.AsyncClient:
             "https:"
         ),  # reading the certificates takes 0.1 s that plain HTTP has no use for
     )
+
+
+async def call_function(stack: SupabaseEndpoint, caller: Caller, function: str, **arguments: object) -> httpx.Response:
+    """PostgREST's answer to the function of schema api, called by name."""
+    body = {name: str(value) if isinstance(value, UUID) else value for name, value in arguments.items()}
+    async with rest(stack, caller) as client:
+        return await client.post(f"/rpc/{function}", json=body)
+
+
+def outcome(response: httpx.Response) -> tuple[int, str | None]:
+    """The status, and of a refusal the code."""
+    return response.status_code, response.json()["code"] if response.is_error else None
+
+
+async def read_roles(database: asyncpg.Connection, workspace_id: UUID) -> dict[UUID, str]:
+    """The workspace's members and what each is there."""
+    rows = await database.fetch("select user_id, role from api.members where workspace_id = $1", workspace_id)
+    return {row["user_id"]: row["role"] for row in rows}
