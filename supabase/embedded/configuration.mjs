@@ -71,8 +71,6 @@ function readProject(file, autoconfirm) {
     "enable_signup", "enable_confirmations", "double_confirm_changes", "secure_password_change", "otp_length", "otp_expiry",
   ]);
   if (autoconfirm) email.enable_confirmations = autoconfirm !== "1";
-  const templates = readTemplates(auth.email?.template, file);
-  if (templates) email.template = templates;
   return {
     api: { schemas: ["api"], ...pick(api, ["schemas", "max_rows"]) },
     searchPath: api.extra_search_path ?? ["public", "extensions"],
@@ -84,6 +82,7 @@ function readProject(file, autoconfirm) {
       ...(auth.sessions ? { sessions: pick(auth.sessions, ["timebox", "inactivity_timeout"]) } : {}),
       email,
     },
+    templates: readTemplates(auth.email?.template, file),
     storage: {
       ...pick(toml.storage, ["file_size_limit"]),
       buckets: mapValues(toml.storage?.buckets ?? {}, (bucket) => pick(bucket, ["public", "file_size_limit", "allowed_mime_types"])),
@@ -101,10 +100,9 @@ function parseFile(file) {
 
 /** config.toml gives template paths relative to the project's root, the folder above supabase/. */
 function readTemplates(templates, file) {
-  if (!templates) return undefined;
+  if (!templates) return {};
   const root = path.resolve(path.dirname(file), "..");
-  const known = pick(templates, ["invite", "confirmation", "recovery", "magic_link", "email_change"]);
-  return mapValues(known, (template) => ({
+  return mapValues(templates, (template) => ({
     ...pick(template, ["subject"]),
     ...(template.content_path ? { content_path: path.resolve(root, template.content_path) } : {}),
   }));

@@ -124,7 +124,7 @@ async function serve(configuration) {
       },
     },
   });
-  const [mailbox] = enabled({ mailbox: new Mailbox({ file: configuration.mailboxFile, publicUrl: configuration.publicUrl, auth }) });
+  const [mailbox] = enabled({ mailbox: new Mailbox(configuration) });
   app._mailer = mailbox;
   app._storageAdapter = new StorageFiles(configuration.storageDirectory);
   await app.init();

@@ -19,12 +19,14 @@ const DEFAULT_TEXT = "Code: {{ .Token }}\n{{ .ConfirmationURL }}\n";
 export class Mailbox {
   #file;
   #publicUrl;
-  #auth;
+  #siteUrl;
+  #templates;
 
-  constructor({ file, publicUrl, auth }) {
-    this.#file = file;
+  constructor({ mailboxFile, publicUrl, project }) {
+    this.#file = mailboxFile;
     this.#publicUrl = publicUrl;
-    this.#auth = auth;
+    this.#siteUrl = project.auth.site_url ?? "";
+    this.#templates = project.templates;
   }
 
   sendConfirmation = (to, hash, token, meta) => this.#send("confirmation", to, hash, token, meta);
@@ -34,19 +36,18 @@ export class Mailbox {
   sendReauthentication = (to, token, meta) => this.#send("reauthentication", to, meta?.tokenHash ?? "", token, meta);
 
   async #send(kind, to, hash, token, meta = {}) {
-    const siteUrl = this.#auth.site_url ?? "";
-    const redirectTo = currentRequest()?.url.searchParams.get("redirect_to") ?? siteUrl;
+    const redirectTo = currentRequest()?.url.searchParams.get("redirect_to") ?? this.#siteUrl;
     const link = this.#link(VERIFY_TYPES[kind], hash, redirectTo);
     const values = {
       ConfirmationURL: link,
       Token: token,
       TokenHash: hash,
-      SiteURL: siteUrl,
+      SiteURL: this.#siteUrl,
       RedirectTo: redirectTo,
       Email: meta.currentEmail ?? to,
       NewEmail: meta.newEmail ?? "",
     };
-    const template = this.#auth.email?.template?.[kind];
+    const template = this.#templates[kind];
     const html = template?.content_path ? await readFile(template.content_path, "utf8") : DEFAULT_TEMPLATE;
     const message = {
       to,

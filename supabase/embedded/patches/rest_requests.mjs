@@ -4,6 +4,7 @@
 // is confirmed and then commits; a bearer token that is no JWT counts as anonymous. Unfiltered UPDATE and DELETE are refused by
 // a setting of lite's own (pg_safe_update, set in server.mjs).
 import { errors, jwtVerify } from "jose";
+import { currentRequest } from "./request_context.mjs";
 
 const LEEWAY_S = 30;
 
@@ -19,7 +20,9 @@ export function restRequests({ schemas, jwtSecret }) {
     const profile = request.method === "GET" || request.method === "HEAD" ? "accept-profile" : "content-profile";
     if (!headers.get(profile)) headers.set(profile, schemas[0]);
     dropTransactionPreference(headers);
-    return next(new Request(request, { headers }));
+    const asPostgrest = new Request(request, { headers });
+    Object.assign(currentRequest(), { request: asPostgrest });
+    return next(asPostgrest);
   };
 }
 

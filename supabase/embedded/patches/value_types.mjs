@@ -5,7 +5,7 @@
 // a JSON string.
 
 /** A number whose digits must not pass through a double: printed exactly in JSON, compared as a number. */
-class ExactNumber {
+export class ExactNumber {
   constructor(text) {
     this.text = text;
   }

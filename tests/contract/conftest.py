@@ -1,0 +1,81 @@
+"""The Supabase that the contract tests of PostgREST, Auth and Storage run against, and people who call it."""
+
+import asyncio
+import os
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from pathlib import Path
+from uuid import uuid4
+
+import asyncpg
+import httpx
+import pytest
+
+from tests.support.callers import PASSWORD, Caller, sign_up
+from tests.support.embedded_supabase import EmbeddedSupabase, create_database, embedded_supabase
+from tests.support.stack import RunningStack
+
+PROBE = Path(__file__).with_name("embedded_probe.sql")
+SKIP = "BUTTRESS_EMBEDDED_SKIP_PATCH"
+
+
+@pytest.fixture(scope="session")
+def supabase(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedSupabase]:
+    """The Supabase named by BUTTRESS_CONTRACT_…, else an embedded one with a database of its own; with the probe's objects."""
+    named = EmbeddedSupabase.from_environment()
+    if named:
+        asyncio.run(_run_probe(named.database_url))
+        yield named
+        return
+    stack: RunningStack = request.getfixturevalue("stack")
+    url = asyncio.run(create_database(stack))
+    overrides = {SKIP: os.environ[SKIP]} if SKIP in os.environ else {}
+    with embedded_supabase(stack, url, tmp_path_factory.mktemp("embedded"), **overrides) as running:
+        asyncio.run(_run_probe(url))
+        yield running
+
+
+async def _run_probe(url: str) -> None:
+    connection = await asyncpg.connect(url)
+    try:
+        await connection.execute(PROBE.read_text())
+    finally:
+        await connection.close()
+
+
+@pytest.fixture
+async def probe(supabase: EmbeddedSupabase) -> AsyncIterator[asyncpg.Connection]:
+    """The database behind the Supabase under test, as its owner."""
+    connection = await asyncpg.connect(supabase.database_url)
+    try:
+        yield connection
+    finally:
+        await connection.close()
+
+
+@pytest.fixture(scope="session")
+async def person(supabase: EmbeddedSupabase) -> Caller:
+    """Somebody who signed up through Auth."""
+    return await sign_up(supabase)
+
+
+@pytest.fixture
+async def anonymous(supabase: EmbeddedSupabase) -> AsyncIterator[httpx.AsyncClient]:
+    async with supabase.client() as client:
+        yield client
+
+
+@pytest.fixture
+async def signed_in(supabase: EmbeddedSupabase, person: Caller) -> AsyncIterator[httpx.AsyncClient]:
+    async with supabase.client(token=person.access_token) as client:
+        yield client
+
+
+@pytest.fixture
+def sign_up_response(anonymous: httpx.AsyncClient) -> Callable[..., Awaitable[httpx.Response]]:
+    """Signs somebody new up and answers the raw response; `email` and `data` may be given."""
+
+    async def sign_up_as(email: str | None = None, **data: object) -> httpx.Response:
+        address = email or f"{uuid4().hex}@example.com"
+        return await anonymous.post("/auth/v1/signup", json={"email": address, "password": PASSWORD, "data": data})
+
+    return sign_up_as
