@@ -8,7 +8,7 @@ _FIRST_REQUEST = r"""
 A first request (a person signs up, then asks the {model}):
 
   TOKEN=$(curl -s {api}/v1/auth/sign-up -H 'content-type: application/json' \
-    -d '{{"email":"ada-'$(date +%s)'@example.com","password":"correct horse battery staple"}}' \
+    -d '{{"email":"ada-'$(date +%s)'@example.com","password":"correct-Horse-9-battery"}}' \
     | sed 's/.*"access_token":"\([^"]*\)".*/\1/')
   curl -N {gateway}/chat/completions -H "authorization: Bearer $TOKEN" -H 'content-type: application/json' \
     -d '{{"model":"local/{alias}","stream":true,"messages":[{{"role":"user","content":"Name three colours."}}]}}'"""
