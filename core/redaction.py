@@ -52,7 +52,8 @@ _SHAPES: Final = re.compile(
     """
 )
 _SHAPE_HINTS: Final = (
-    b"eyJ", b"sb_", b"sbp_", b"bt_", b"embedded_", b"sk-", b"gsk_", b"xai-", b"hf_", b"whsec_", b"AIza", b"earer ", b"asic ",
+    b"eyJ", b"sb_", b"sbp_", b"bt_", b"embedded_", b"sk-", b"gsk_", b"xai-", b"hf_", b"whsec_", b"AIza",
+    b"earer ", b"asic ",
 )  # fmt: skip
 
 _protected: set[bytes] = set()
