@@ -105,9 +105,12 @@ async def test_thinking_comes_before_the_answer_and_is_billed(
     assert provider.bill().output_tokens == message.usage.output_tokens == 14
 
 
-async def test_the_prompts_tokens_are_counted_without_an_answer(client: anthropic.AsyncAnthropic) -> None:
+async def test_the_prompts_tokens_are_counted_for_nothing(
+    client: anthropic.AsyncAnthropic, provider: FakeProvider
+) -> None:
     count = await client.messages.count_tokens(model="fake-model", messages=HELLO)
     assert count.input_tokens == 5
+    assert (provider.bill().input_tokens, provider.bill().output_tokens) == (0, 0)
 
 
 @pytest.mark.parametrize(

@@ -59,9 +59,16 @@ async def test_a_step_waits_for_the_request_that_matches_it(
     assert await ask(http, provider, user="ann") == 503
 
 
-def test_a_script_with_an_unknown_field_is_refused(provider: FakeProvider) -> None:
-    with pytest.raises(ValueError, match="no field delay_befor"):
-        provider._ask("POST", "/_script", {"steps": [{"delay_befor": 1}]})
+@pytest.mark.parametrize(
+    ("step", "complaint"),
+    [({"delay_befor": 1}, "delay_befor"), ({"connection": "rest"}, "connection"), ({"status": "many"}, "status")],
+)
+async def test_a_script_that_makes_no_sense_is_refused(
+    http: aiohttp.ClientSession, provider: FakeProvider, step: dict[str, object], complaint: str
+) -> None:
+    async with http.post(f"{provider.url}/_script", data=orjson.dumps({"steps": [step]})) as response:
+        assert response.status == 400
+        assert complaint in (await response.json())["error"]
 
 
 async def test_what_arrived_is_kept_as_it_came(http: aiohttp.ClientSession, provider: FakeProvider) -> None:

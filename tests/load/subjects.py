@@ -1,4 +1,4 @@
-"""What is measured: the real stack, the API with the gateway in it, the fake provider, and people who may call a lot."""
+"""What is measured: the real stack, the API with its gateway, the fake provider, and people who may call a lot."""
 
 import asyncio
 import time

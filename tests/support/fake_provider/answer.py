@@ -26,7 +26,10 @@ class Tool:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Call:
-    """A request to a model, whatever its format. `must_call_tool` is a tool's name, "" for any, None for no duty."""
+    """A request to a model, whatever its format. `must_call_tool` is a tool's name, "" for any, None for no duty.
+
+    `inputs`, `dimensions` and `as_base64` are for embeddings only.
+    """
 
     model: str
     user: str | None
@@ -39,6 +42,9 @@ class Call:
     must_call_tool: str | None = None
     schema: Mapping[str, object] | None = None
     last_user_text: str = ""
+    inputs: tuple[object, ...] = ()
+    dimensions: int | None = None
+    as_base64: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

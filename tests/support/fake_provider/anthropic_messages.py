@@ -18,6 +18,16 @@ from tests.support.fake_provider.wire import (
     required_text,
 )
 
+# The account's own limits and name, which a gateway must not hand on.
+ACCOUNT_HEADERS = {
+    "anthropic-organization-id": "org-fake-account",
+    "anthropic-ratelimit-requests-limit": "4000",
+    "anthropic-ratelimit-requests-remaining": "3999",
+    "anthropic-ratelimit-requests-reset": "2026-11-21T00:00:01Z",
+    "anthropic-ratelimit-tokens-limit": "400000",
+    "anthropic-ratelimit-tokens-remaining": "399000",
+    "anthropic-ratelimit-tokens-reset": "2026-11-21T00:00:01Z",
+}
 _STOP_REASONS = {"stop": "end_turn", "length": "max_tokens", "tool_calls": "tool_use", "content_filter": "refusal"}
 _ERROR_TYPES = {
     400: "invalid_request_error",
@@ -207,7 +217,8 @@ def _no_events(call: Call, answer: Answer) -> Iterator[Event]:
 
 
 MESSAGES = Format(
-    vendor="anthropic",
+    id_header="request-id",
+    headers=ACCOUNT_HEADERS,
     read_call=read_call,
     reply=reply,
     events=events,
@@ -216,11 +227,13 @@ MESSAGES = Format(
     reports_usage=lambda body: bool(body.get("usage")),
 )
 COUNT_TOKENS = Format(
-    vendor="anthropic",
+    id_header="request-id",
+    headers=ACCOUNT_HEADERS,
     read_call=read_count,
     reply=count_reply,
     events=_no_events,
     error=error_body,
     error_event=error_event,
     reports_usage=lambda body: False,
+    free=True,
 )

@@ -1,9 +1,9 @@
 """An HTTP/1.1 server whose every byte the caller decides, for a framework sends nothing that is broken."""
 
 import asyncio
-import contextlib
 import socket
 import struct
+import traceback
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from urllib.parse import parse_qsl, urlsplit
@@ -101,9 +101,17 @@ class Connection(asyncio.Protocol):
             self._task = asyncio.get_running_loop().create_task(self._answer(request))
 
     async def _answer(self, request: Request) -> None:
-        with contextlib.suppress(asyncio.CancelledError):
+        try:
             await self._handler(request, self)
-        self._task = None
+        except asyncio.CancelledError:
+            pass  # the client has left
+        except Exception:
+            # A fault of the fake provider itself must be told from one that was scripted.
+            traceback.print_exc()
+            self.reset()
+            raise
+        finally:
+            self._task = None
         if self._received and self._transport is not None:
             self._begin_next()
 

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 
 from tests.support.fake_provider.answer import Answer, Call, JsonObject, Tool
-from tests.support.fake_provider.openai_errors import error_body, error_event
+from tests.support.fake_provider.openai_errors import ACCOUNT_HEADERS, error_body, error_event
 from tests.support.fake_provider.tokens import count_json, count_messages
 from tests.support.fake_provider.wire import (
     Event,
@@ -193,7 +193,8 @@ def _envelope(call: Call, answer: Answer) -> JsonObject:
 
 
 CHAT = Format(
-    vendor="openai",
+    id_header="x-request-id",
+    headers=ACCOUNT_HEADERS,
     read_call=read_call,
     reply=reply,
     events=events,

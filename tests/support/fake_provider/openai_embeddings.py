@@ -7,7 +7,7 @@ import struct
 from collections.abc import Iterator
 
 from tests.support.fake_provider.answer import Answer, Call, JsonObject
-from tests.support.fake_provider.openai_errors import error_body, error_event
+from tests.support.fake_provider.openai_errors import ACCOUNT_HEADERS, error_body, error_event
 from tests.support.fake_provider.tokens import count_text
 from tests.support.fake_provider.wire import Event, Format, RequestInvalid, optional_count, required_text
 
@@ -23,8 +23,9 @@ def read_call(body: JsonObject) -> Call:
         user=user if isinstance(user, str) else None,
         stream=False,
         prompt_tokens=sum(len(one) if isinstance(one, list) else count_text(str(one)) for one in inputs),
-        max_output_tokens=optional_count(body, "dimensions"),
-        schema={"inputs": inputs, "encoding_format": body.get("encoding_format")},
+        inputs=tuple(inputs),
+        dimensions=optional_count(body, "dimensions"),
+        as_base64=body.get("encoding_format") == "base64",
     )
 
 
@@ -46,16 +47,17 @@ def vector(text: str, dimensions: int) -> list[float]:
     return [value / length for value in values]
 
 
+def _packed(values: list[float]) -> str:
+    return base64.b64encode(struct.pack(f"<{len(values)}f", *values)).decode()
+
+
 def reply(call: Call, answer: Answer) -> JsonObject:
     """The list of embeddings, base64 of little-endian floats when the client asks for that."""
-    wanted = call.schema or {}
-    inputs = wanted.get("inputs")
-    data: list[JsonObject] = []
-    for index, text in enumerate(inputs if isinstance(inputs, list) else []):
-        values: object = vector(str(text), call.max_output_tokens or DEFAULT_DIMENSIONS)
-        if wanted.get("encoding_format") == "base64" and isinstance(values, list):
-            values = base64.b64encode(struct.pack(f"<{len(values)}f", *values)).decode()
-        data.append({"object": "embedding", "index": index, "embedding": values})
+    vectors = [vector(str(one), call.dimensions or DEFAULT_DIMENSIONS) for one in call.inputs]
+    data: list[JsonObject] = [
+        {"object": "embedding", "index": index, "embedding": _packed(values) if call.as_base64 else values}
+        for index, values in enumerate(vectors)
+    ]
     body: JsonObject = {
         "object": "list",
         "data": [] if answer.without_choices else data,
@@ -74,11 +76,13 @@ def _no_events(call: Call, answer: Answer) -> Iterator[Event]:
 
 
 EMBEDDINGS = Format(
-    vendor="openai",
+    id_header="x-request-id",
+    headers=ACCOUNT_HEADERS,
     read_call=read_call,
     reply=reply,
     events=_no_events,
     error=error_body,
     error_event=error_event,
     reports_usage=lambda body: bool(body.get("usage")),
+    has_output=False,
 )

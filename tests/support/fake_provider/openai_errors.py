@@ -1,7 +1,20 @@
-"""How OpenAI refuses: four fields in every error, an error as the data of an event within a stream."""
+"""What all of OpenAI's endpoints share: headers about the account, four fields in every error, an event for one."""
 
 from tests.support.fake_provider.answer import JsonObject
 from tests.support.fake_provider.wire import data_event
+
+# The account's own limits and name, which a gateway must not hand on.
+ACCOUNT_HEADERS = {
+    "openai-organization": "org-fake-account",
+    "openai-processing-ms": "1",
+    "openai-version": "2020-10-01",
+    "x-ratelimit-limit-requests": "5000",
+    "x-ratelimit-limit-tokens": "800000",
+    "x-ratelimit-remaining-requests": "4999",
+    "x-ratelimit-remaining-tokens": "799000",
+    "x-ratelimit-reset-requests": "12ms",
+    "x-ratelimit-reset-tokens": "6ms",
+}
 
 # status -> (type, code), as captured from the service
 _KINDS: dict[int, tuple[str, str | None]] = {

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from itertools import count
 
 from tests.support.fake_provider.answer import Answer, Call, CalledTool, JsonObject, Tool
-from tests.support.fake_provider.openai_errors import error_body
+from tests.support.fake_provider.openai_errors import ACCOUNT_HEADERS, error_body
 from tests.support.fake_provider.tokens import count_content, count_json, count_messages
 from tests.support.fake_provider.wire import (
     Event,
@@ -198,7 +198,8 @@ def error_event(message: str) -> bytes:
 
 
 RESPONSES = Format(
-    vendor="openai",
+    id_header="x-request-id",
+    headers=ACCOUNT_HEADERS,
     read_call=read_call,
     reply=reply,
     events=events,

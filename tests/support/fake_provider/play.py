@@ -136,12 +136,14 @@ class Play:
         self.line.outcome = "answered"
 
     def _bill_input(self, answer: Answer) -> None:
-        self.line.input_tokens = answer.input_tokens
-        self.line.cached_input_tokens = answer.cached_input_tokens
+        if not self.style.free:
+            self.line.input_tokens = answer.input_tokens
+            self.line.cached_input_tokens = answer.cached_input_tokens
 
     async def _whole(self, answer: Answer) -> None:
         reply = self.style.reply(self.call, answer)
-        self.line.output_tokens, self.line.reasoning_tokens = answer.output_tokens, answer.reasoning_tokens
+        if self.style.has_output and not self.style.free:
+            self.line.output_tokens, self.line.reasoning_tokens = answer.output_tokens, answer.reasoning_tokens
         if not self.step.delay_before_first_chunk_s and not self.step.slow_headers_s and self.step.body == "none":
             self.line.usage_reported = self.style.reports_usage(reply)
             self.connection.write_json(200, reply, self._headers())
@@ -227,11 +229,7 @@ class Play:
             await asyncio.sleep(self.step.slow_headers_s / _HEAD_PIECES)
 
     def _headers(self) -> dict[str, str]:
-        if self.style.vendor == "anthropic":
-            named = {"request-id": f"req_fake{self.line.number:08d}"}
-        else:
-            named = {"x-request-id": f"req_fake{self.line.number:08d}", "openai-processing-ms": "1"}
-        return named | dict(self.step.headers)
+        return {**self.style.headers, self.style.id_header: f"req_fake{self.line.number:08d}", **self.step.headers}
 
 
 def _broken(body: bytes, step: Step) -> tuple[bytes, str, int]:

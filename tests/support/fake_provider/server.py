@@ -39,7 +39,8 @@ class FakeProvider:
         self.ledger = Ledger(keep)
         self.script = Script()
         self.gate = Gate(self.ledger)
-        self._connections: set[Connection] = set()
+        self._operators: set[Connection] = set()
+        self._visitors: set[Connection] = set()
         self._door: asyncio.Server | None = None
         self._door_port = 0
         self._routes: dict[tuple[str, str], Callable[[Request, Connection], Awaitable[None]]] = {
@@ -57,14 +58,13 @@ class FakeProvider:
         """The provider answers on this port (0: any free one) as well as on those it answers on already."""
         loop = asyncio.get_running_loop()
         server = await loop.create_server(
-            lambda: Connection(self.handle, self._connections), host, port, backlog=4096, reuse_address=True
+            lambda: Connection(self.handle, self._operators), host, port, backlog=4096, reuse_address=True
         )
         return int(server.sockets[0].getsockname()[1])
 
     async def open_door(self, host: str, port: int) -> int:
         """As `listen`, on the port that `POST /_door` can close and open again."""
         loop = asyncio.get_running_loop()
-        self._visitors: set[Connection] = set()
         self._door = await loop.create_server(
             lambda: Connection(self.handle, self._visitors), host, port, backlog=4096, reuse_address=True
         )

@@ -1,19 +1,23 @@
 """What a test can script: one `Step` tells how the fake provider answers one request (or several)."""
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields
-from typing import Any, Literal
+from dataclasses import asdict, dataclass, field
+from typing import Literal
+
+from pydantic import ConfigDict, TypeAdapter, ValidationError, with_config
 
 UsageReport = Literal["normal", "missing", "null", "every_chunk"]
 ConnectionFault = Literal["none", "reset", "close", "never_answer"]
 BodyFault = Literal["none", "malformed_json", "half_json", "cut_json", "wrong_content_type", "empty", "empty_choices"]
 Cut = Literal["end", "close", "reset"]
+_NOTHING_UNKNOWN = ConfigDict(extra="forbid")
 
 
 class ScriptInvalid(ValueError):
     """The script has a step that the fake provider does not understand."""
 
 
+@with_config(_NOTHING_UNKNOWN)
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Match:
     """Which requests take a step: all that is given must be equal; header names in lower case."""
@@ -24,6 +28,7 @@ class Match:
     headers: Mapping[str, str] = field(default_factory=dict)
 
 
+@with_config(_NOTHING_UNKNOWN)
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ToolCall:
     """A call of a tool that the model makes; `arguments` is JSON text, on purpose unchecked (it may be malformed)."""
@@ -32,6 +37,7 @@ class ToolCall:
     arguments: str = "{}"
 
 
+@with_config(_NOTHING_UNKNOWN)
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Step:
     """How one request is answered. A chunk is a streamed event that carries output: one token, in every format.
@@ -101,7 +107,7 @@ class Step:
 
 
 _DEFAULT = Step()
-_STEP_FIELDS = frozenset(one.name for one in fields(Step))
+_STEPS = TypeAdapter(Step)
 
 
 def step_from_json(raw: object) -> Step:
@@ -109,20 +115,11 @@ def step_from_json(raw: object) -> Step:
 
     Raises: ScriptInvalid naming the fields that are unknown or wrong.
     """
-    if not isinstance(raw, dict):
-        raise ScriptInvalid("A step is a JSON object.")
-    unknown = set(raw) - _STEP_FIELDS
-    if unknown:
-        raise ScriptInvalid(f"A step has no field {', '.join(sorted(map(str, unknown)))}.")
-    values: dict[str, Any] = dict(raw)  # Any: fields of several types, checked by the dataclasses' names only
     try:
-        if values.get("match") is not None:
-            values["match"] = Match(**values["match"])
-        if "tool_calls" in values:
-            values["tool_calls"] = tuple(ToolCall(**call) for call in values["tool_calls"])
-        return Step(**values)
-    except TypeError as error:
-        raise ScriptInvalid(str(error)) from error
+        return _STEPS.validate_python(raw)
+    except ValidationError as error:
+        problems = (f"{'.'.join(map(str, one['loc'])) or 'step'}: {one['msg']}" for one in error.errors())
+        raise ScriptInvalid("; ".join(problems)) from error
 
 
 class Script:

@@ -1,6 +1,6 @@
 """What every format gives the player: how to read a call, answer it, stream it and refuse it."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
 import orjson
@@ -23,15 +23,18 @@ class Event:
 
 @dataclass(frozen=True, slots=True)
 class Format:
-    """One endpoint's format; all functions are pure."""
+    """One endpoint's format; all functions are pure. What is `free` is on the bill without tokens."""
 
-    vendor: str
+    id_header: str
+    headers: Mapping[str, str]
     read_call: Callable[[JsonObject], Call]
     reply: Callable[[Call, Answer], JsonObject]
     events: Callable[[Call, Answer], Iterator[Event]]
     error: Callable[[int, str], JsonObject]
     error_event: Callable[[str], bytes]
     reports_usage: Callable[[JsonObject], bool]
+    has_output: bool = True
+    free: bool = False
 
 
 def data_event(payload: JsonObject) -> bytes:
