@@ -1,16 +1,17 @@
 """The LLM gateway: OpenAI's wire format in front, any provider behind, limits that hold in between.
 
-The API mounts it, and nothing else of this package is meant for it:
+Another service mounts it, and nothing else of this package is meant for it:
 
-    gateway = create_gateway(settings)                  # no I/O; raises CatalogInvalid for a bad models.toml
-    Litestar(
-        route_handlers=[asgi("/llm", is_mount=True, copy_scope=True)(gateway.serve)],
-        lifespan=[lambda _app: gateway.lifespan()],     # pool, provider session, reaper; drains settlements at the end
-    )
-    await gateway.unready_reason()                      # None, or a sentence for /health/ready
+    gateway = create_gateway(settings)          # reads models.toml; raises CatalogInvalid, naming all that is wrong
+    async with gateway.lifespan(): ...          # pool, provider session, upkeep; at the end every call is settled
+    await gateway.serve(scope, receive, send)   # ASGI; the path with or without the mount point `/llm`
+    await gateway.unready_reason()              # None, or a sentence for /health/ready
+    render_error(error, request_id, scope)      # for `core.asgi.Edge`, where it refuses something below /llm itself
+
+Whoever mounts it must not authenticate or limit what goes to `/llm`: the gateway does, in its own format.
 """
 
-from llm_gateway.app import Gateway, create_gateway
+from llm_gateway.app import Gateway, create_gateway, render_error
 from llm_gateway.catalog import CatalogInvalid
 
-__all__ = ["CatalogInvalid", "Gateway", "create_gateway"]
+__all__ = ["CatalogInvalid", "Gateway", "create_gateway", "render_error"]

@@ -2,37 +2,187 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator
-from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING
+import asyncio
+import os
+from collections.abc import AsyncGenerator, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager
+from typing import Final, cast
 
-from litestar.types import Receive, Scope, Send
+from litestar import Litestar, Response, get
+from litestar.config.cors import CORSConfig
+from litestar.datastructures import State
+from litestar.handlers import asgi
+from litestar.types import ASGIApp
 
-if TYPE_CHECKING:
-    from core.settings import Settings
+from core.asgi import AsgiApp, Edge, Receive, Scope, Send
+from core.errors import ButtressError
+from core.http import make_http_client, make_provider_session
+from core.logging import configure_logging, get_logger
+from core.postgres import close_pool, open_pool
+from core.settings import Settings, load_settings
+from core.tokens import TokenVerifier
+from llm_gateway.catalog import Catalog, load_catalog
+from llm_gateway.endpoints import MOUNTED_AT, Endpoints
+from llm_gateway.limits.ledger import Ledger
+from llm_gateway.limits.postgres import PostgresLedger
+from llm_gateway.pipeline import Pipeline
+from llm_gateway.providers.litellm import LitellmProvider
+from llm_gateway.providers.openai import OpenAIProvider
+from llm_gateway.settlement import DetachedTasks
+from llm_gateway.upkeep import REAP_EVERY_S, RENEW_EVERY_S, Shutdown, every, renew_leases, when_told_to_stop
+from llm_gateway.wire.errors import error_body
+
+log = get_logger(__name__)
+
+# Most of a call's time is the provider's; the database sees two short statements of it.
+_POOL_SIZE: Final = 10
 
 
 class Gateway:
     """The gateway as a part of another application: an ASGI handler, its lifespan, and its readiness."""
 
+    def __init__(self, settings: Settings, catalog: Catalog, ledger: Ledger | None) -> None:
+        self.catalog = catalog
+        self._settings = settings
+        self._ledger = ledger
+        self._pipeline: Pipeline | None = None
+        self._endpoints: Endpoints | None = None
+
     async def serve(self, scope: Scope, receive: Receive, send: Send) -> None:
         """The request below the mount point (`/v1/models`, `/v1/chat/completions` …) has been answered."""
-        raise NotImplementedError
+        if self._endpoints is None:
+            raise RuntimeError("The gateway serves within its lifespan only.")
+        await self._endpoints.serve(scope, receive, send)
 
     @asynccontextmanager
     async def lifespan(self) -> AsyncGenerator[None, None]:
         """Within: requests may be served. Afterwards: every call is settled and every connection is closed."""
-        raise NotImplementedError
-        yield
+        async with AsyncExitStack() as parts:
+            pipeline = await self._make_pipeline(parts)
+            shutdown = Shutdown(pipeline)
+            parts.callback(when_told_to_stop(shutdown.begin))
+            await parts.enter_async_context(_upkeep(pipeline))
+            parts.push_async_callback(shutdown.finish)
+            self._pipeline, self._endpoints = pipeline, Endpoints(pipeline)
+            yield
 
     async def unready_reason(self) -> str | None:
         """None while calls can be served, else a sentence saying what is missing (safe to show)."""
-        raise NotImplementedError
+        if self._pipeline is None:
+            return "The gateway has not started."
+        if self._pipeline.draining:
+            return "The gateway is shutting down."
+        try:
+            await self._pipeline.ledger.reap()
+        except ButtressError:
+            return "The gateway's database cannot be reached."
+        return None
+
+    async def _make_pipeline(self, parts: AsyncExitStack) -> Pipeline:
+        tasks = DetachedTasks()
+        ledger = self._ledger or await self._open_ledger(parts)
+        http = await parts.enter_async_context(make_http_client())
+        session = await parts.enter_async_context(make_provider_session())
+        litellm = LitellmProvider(tasks)
+        if self.catalog.needs_translation():
+            tasks.start(litellm.warm(), name="import litellm")
+        return Pipeline(
+            catalog=self.catalog,
+            tokens=TokenVerifier.from_settings(self._settings, http),
+            ledger=ledger,
+            providers={"openai": OpenAIProvider(session), "litellm": litellm},
+            max_body_bytes=self._settings.max_body_bytes,
+            max_json_depth=self._settings.max_json_depth,
+            tasks=tasks,
+        )
+
+    async def _open_ledger(self, parts: AsyncExitStack) -> Ledger:
+        dsn = self._settings.gateway_database_url.get_secret_value()
+        pool = await open_pool(dsn, name="llm_gateway", min_size=1, max_size=_POOL_SIZE)
+        parts.push_async_callback(close_pool, pool)
+        ledger = PostgresLedger(pool)
+        parts.push_async_callback(ledger.aclose)
+        return ledger
 
 
-def create_gateway(settings: Settings) -> Gateway:
-    """A gateway that has done no I/O yet.
+def create_gateway(
+    settings: Settings, *, ledger: Ledger | None = None, environ: Mapping[str, str] | None = None
+) -> Gateway:
+    """A gateway that has done no I/O but reading models.toml; without `ledger` it opens its own in PostgreSQL.
 
     Raises: CatalogInvalid naming everything that is wrong with models.toml.
     """
-    raise NotImplementedError
+    catalog = load_catalog(settings.models_file, os.environ if environ is None else environ)
+    for sentence in catalog.unavailable:
+        log.warning("deployment_unavailable", reason=sentence)
+    return Gateway(settings, catalog, ledger)
+
+
+def create_app(settings: Settings | None = None) -> AsgiApp:
+    """The gateway alone, below /llm, with `/health/live` and `/health/ready`; for `python -m llm_gateway`.
+
+    Raises: SettingsInvalid, CatalogInvalid.
+    """
+    settings = settings or load_settings()
+    configure_logging(settings.log_level)
+    gateway = create_gateway(settings)
+    litestar = Litestar(
+        # Litestar types the same ASGI messages more narrowly than the specification does.
+        route_handlers=[asgi(MOUNTED_AT, is_mount=True, copy_scope=True)(cast("ASGIApp", gateway.serve)), live, ready],
+        lifespan=[lambda _app: gateway.lifespan()],
+        state=State({"gateway": gateway}),
+        cors_config=_cors(settings),
+        openapi_config=None,
+        logging_config=None,
+    )
+    return Edge(
+        cast("AsgiApp", litestar),
+        max_body_bytes=settings.max_body_bytes,
+        production=settings.is_production,
+        render_error=render_error,
+    )
+
+
+def render_error(error: ButtressError, _request_id: str, _scope: Scope) -> bytes:
+    """OpenAI's error body, for what is refused before the gateway sees it (a body too large, say)."""
+    return error_body(error)
+
+
+@get("/health/live", sync_to_thread=False)
+def live() -> dict[str, str]:
+    """The process answers."""
+    return {"status": "live"}
+
+
+@get("/health/ready")
+async def ready(state: State) -> Response[dict[str, str]]:
+    """Calls can be served: 200; or cannot: 503 and the reason."""
+    reason = await cast("Gateway", state["gateway"]).unready_reason()
+    if reason is None:
+        return Response({"status": "ready"})
+    return Response({"status": "unready", "reason": reason}, status_code=503, headers={"retry-after": "1"})
+
+
+def _cors(settings: Settings) -> CORSConfig | None:
+    if not settings.cors_origins:
+        return None
+    return CORSConfig(
+        allow_origins=list(settings.cors_origins),
+        allow_methods=["GET", "POST"],
+        allow_headers=["authorization", "content-type"],
+        expose_headers=["x-request-id", "x-buttress-call-id", "x-buttress-cost-usd", "retry-after"],
+    )
+
+
+@asynccontextmanager
+async def _upkeep(pipeline: Pipeline) -> AsyncGenerator[None, None]:
+    loops = [
+        asyncio.create_task(every(RENEW_EVERY_S, lambda: renew_leases(pipeline), "renew leases")),
+        asyncio.create_task(every(REAP_EVERY_S, pipeline.ledger.reap, "reap")),
+    ]
+    try:
+        yield
+    finally:
+        for loop in loops:
+            loop.cancel()
+        await asyncio.gather(*loops, return_exceptions=True)

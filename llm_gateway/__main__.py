@@ -1,0 +1,49 @@
+"""`python -m llm_gateway`: the gateway alone, without the API, under granian.
+
+BUTTRESS_GATEWAY_HOST (127.0.0.1), BUTTRESS_GATEWAY_PORT (8001), BUTTRESS_GATEWAY_WORKERS (1)
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+
+from granian.constants import Interfaces, Loops
+from granian.server import Server
+
+from core.settings import SettingsInvalid, load_settings
+from llm_gateway.catalog import CatalogInvalid, load_catalog
+
+# Longer than a shutdown's grace plus the time to settle (upkeep.py); then a worker that hangs is killed.
+_KILL_AFTER_S = 30
+
+
+def main() -> int:
+    """Serves until SIGTERM or SIGINT; the exit status is 0 then, 2 for a configuration that cannot be served."""
+    try:
+        # In this process, before any worker starts: a worker that cannot start would only be respawned.
+        settings = load_settings()
+        load_catalog(settings.models_file, os.environ)
+        port = int(os.environ.get("BUTTRESS_GATEWAY_PORT", "8001"))
+        workers = int(os.environ.get("BUTTRESS_GATEWAY_WORKERS", "1"))
+    except (SettingsInvalid, CatalogInvalid, ValueError) as error:
+        sys.stderr.write(f"{error}\n")
+        return 2
+    Server(
+        "llm_gateway.app:create_app",
+        factory=True,
+        address=os.environ.get("BUTTRESS_GATEWAY_HOST", "127.0.0.1"),
+        port=port,
+        interface=Interfaces.ASGI,
+        loop=Loops.uvloop,
+        workers=workers,
+        workers_kill_timeout=_KILL_AFTER_S,
+        respawn_failed_workers=True,
+        log_access=False,
+        websockets=False,
+    ).serve()
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

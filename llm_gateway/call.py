@@ -1,0 +1,143 @@
+"""One call in flight: what is known of it, and how it is resolved, exactly once, whatever ends it."""
+
+from __future__ import annotations
+
+import asyncio
+from enum import Enum
+from time import perf_counter
+from typing import Final
+
+from core.errors import ButtressError, InternalFault
+from core.logging import get_logger
+from llm_gateway import usage
+from llm_gateway.identity import Caller
+from llm_gateway.limits.ledger import Hold, Outcome, Usage
+from llm_gateway.plan import Hop, Plan
+from llm_gateway.providers.contract import FailureKind, ProviderAnswer, ProviderFailure
+from llm_gateway.settlement import Charge
+from llm_gateway.wire.errors import ShuttingDown
+from llm_gateway.wire.openai_answer import ChatStream
+from llm_gateway.wire.openai_chat import ChatRequest
+
+log = get_logger(__name__)
+
+# How long an answer waits for the ledger, which normally has written the usage before the client has the last byte.
+# After that the client gets its answer, and the ledger its figures later.
+_SETTLE_WAIT_S: Final = 1.0
+
+
+class Interruption(Enum):
+    """Why we end a call ourselves."""
+
+    SHUTDOWN = "shutdown"
+    LEASE_LOST = "lease_lost"
+
+
+def error_of_interruption(why: Interruption) -> ButtressError:
+    """What the client is told about it."""
+    if why is Interruption.SHUTDOWN:
+        return ShuttingDown()
+    return InternalFault("The record of this call was lost while it ran, so it was stopped.", code="hold_lost")
+
+
+class Call:
+    """A held call. All methods but `resolved` are synchronous: they work in a task that is being cancelled, too."""
+
+    def __init__(self, *, caller: Caller, request: ChatRequest, plan: Plan, hold: Hold, charge: Charge) -> None:
+        self.caller = caller
+        self.request = request
+        self.plan = plan
+        self.hold = hold
+        self.charge = charge
+        self.started_s = perf_counter()
+        self.provider_s = 0.0
+        self.hop: Hop | None = None  # who was asked last
+        self.asked = False  # it may be at work
+        self.answer: ProviderAnswer | None = None
+        self.stream: ChatStream | None = ChatStream(hide_usage=not request.wants_usage) if request.stream else None
+        self.usage: Usage | None = None
+        self.interruption: Interruption | None = None
+        self.stream_error: ButtressError | None = None  # told within the stream, status 200 having been sent
+        self._task = asyncio.current_task()
+
+    def cancel(self) -> None:
+        """The work on the call ends now: its client has gone."""
+        if self._task is not None:
+            self._task.cancel()
+
+    def interrupt(self, why: Interruption) -> None:
+        """The work on the call ends now, for a reason of ours; its client is told."""
+        if self.interruption is None:
+            self.interruption = why
+            self.cancel()
+
+    def survive(self) -> None:
+        """The cancellation that `interrupt` asked for is forgotten: there is still an answer to give."""
+        if self._task is not None:
+            self._task.uncancel()
+
+    def settle(self, used: Usage) -> None:
+        """The call cost this, unless it was resolved before."""
+        if self.charge.resolution is None:
+            self.usage = used
+            self.charge.settle(used)
+
+    def asking(self, hop: Hop) -> None:
+        """From here on the deployment may do work."""
+        self.hop, self.asked = hop, True
+
+    def refused(self) -> None:
+        """The deployment did no work."""
+        self.asked = False
+
+    def fail(self, failure: ProviderFailure) -> None:
+        """The call costs nothing when no provider did any work; else what came, or all that may have been done."""
+        if self.hop is None or not self.asked:
+            self.charge.void()
+        elif self.stream is not None and self.answer is not None and failure.kind is not FailureKind.TIMED_OUT:
+            self.settle(usage.streamed(self.hop, self.stream, outcome="cut"))
+        else:
+            answered = failure.kind is FailureKind.UNUSABLE
+            self.settle(usage.worst_case(self.hop, outcome="provider_error" if answered else "unknown"))
+
+    def abandon(self, outcome: Outcome) -> None:
+        """Nobody works on the call any more: the provider's connection is closed, what it used so far is charged."""
+        if self.answer is not None:
+            self.answer.abort()
+        if self.charge.resolution is not None:
+            return
+        if self.hop is None or not self.asked:
+            self.charge.void()
+        elif self.stream is None:
+            self.settle(usage.worst_case(self.hop, outcome=outcome))
+        else:
+            self.settle(usage.streamed(self.hop, self.stream, outcome="ok" if self.stream.complete else outcome))
+
+    async def resolved(self) -> None:
+        """The ledger has the call's figures, or will have them soon."""
+        await self.charge.resolved(_SETTLE_WAIT_S)
+
+    def overhead_s(self) -> float:
+        """The time so far that was ours, not the provider's."""
+        return perf_counter() - self.started_s - self.provider_s
+
+    def report(self, status: int, error_code: str | None) -> None:
+        """One log line with the call's figures, without a word of its content."""
+        used = self.usage
+        log.info(
+            "llm_call",
+            call_id=self.charge.request_id,
+            user_id=str(self.caller.user_id),
+            model=self.request.model,
+            deployment=self.hop.deployment.id if self.hop else None,
+            stream=self.request.stream,
+            status=status,
+            error_code=error_code,
+            outcome=used.outcome if used else "void",
+            estimated=used.estimated if used else False,
+            input_tokens=used.input_tokens + used.cached_input_tokens if used else 0,
+            output_tokens=used.output_tokens if used else 0,
+            cost_nano_usd=used.cost_nano_usd if used else 0,
+            duration_ms=round((perf_counter() - self.started_s) * 1000, 1),
+            provider_ms=round(self.provider_s * 1000, 1),
+        )

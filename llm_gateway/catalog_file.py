@@ -1,0 +1,75 @@
+"""The shape of models.toml, before anything is looked up in the environment or joined."""
+
+from __future__ import annotations
+
+from decimal import Decimal
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+# `openai` is passed through as bytes; the others are translated by litellm and named as it names them.
+Protocol = Literal["openai", "anthropic", "azure", "bedrock", "cohere", "gemini", "vertex_ai"]
+Seconds = Annotated[float, Field(gt=0, le=3600)]
+Usd = Annotated[Decimal, Field(ge=0, le=1_000_000, decimal_places=12, allow_inf_nan=False)]
+# What survives a URL's path, a header and a log line.
+Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._:/-]{0,127}$")]
+VariableName = Annotated[str, Field(pattern=r"^[A-Z][A-Z0-9_]*$")]
+OneLine = Annotated[str, Field(max_length=500, pattern=r"^[\x20-\x7e]*$")]
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class PriceEntry(_Strict):
+    """US dollars for a million tokens. Zero is a price; leaving one out is not."""
+
+    input: Usd
+    cached_input: Usd | None = None
+    output: Usd
+
+
+class TimeoutsEntry(_Strict):
+    """Seconds: to connect, from the request to the first byte of the answer, between two pieces of it, altogether."""
+
+    connect_s: Seconds = 5.0
+    first_byte_s: Seconds = 60.0
+    idle_s: Seconds = 60.0
+    total_s: Seconds = 600.0
+
+
+class DeploymentEntry(_Strict):
+    """One place where a model is served."""
+
+    protocol: Protocol = "openai"
+    base_url: str | None = None
+    api_key_env: VariableName | None = None
+    model: Annotated[str, Field(min_length=1, max_length=256)]
+    weight: Annotated[float, Field(gt=0, le=1000)] = 1.0
+    price_usd_per_million_tokens: PriceEntry
+    max_output_field: Literal["max_tokens", "max_completion_tokens"] = "max_tokens"
+    timeouts: TimeoutsEntry = TimeoutsEntry()
+
+
+class ModelEntry(_Strict):
+    """One public name. `note` goes with every answer, in the header `x-buttress-model-note`.
+
+    `image_tokens` is the most that one picture counts for; without it the model takes no pictures.
+    """
+
+    name: Name
+    description: str = ""
+    note: OneLine | None = None
+    owned_by: OneLine = "buttress"
+    created: Annotated[int, Field(ge=0)] = 0
+    context_window: Annotated[int, Field(ge=1, le=100_000_000)]
+    max_output_tokens: Annotated[int, Field(ge=1, le=10_000_000)]
+    image_tokens: Annotated[int, Field(ge=1, le=1_000_000)] | None = None
+    fallbacks: tuple[Name, ...] = ()
+    deployments: Annotated[tuple[DeploymentEntry, ...], Field(min_length=1)]
+
+
+class CatalogEntry(_Strict):
+    """The whole file."""
+
+    models: tuple[ModelEntry, ...] = ()

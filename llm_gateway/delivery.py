@@ -1,0 +1,190 @@
+"""The provider's answer on its way to the client, whole or streamed, and the moment at which its usage is known."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Final
+
+from core.errors import BadGateway, ButtressError, GatewayTimeout
+from llm_gateway import usage
+from llm_gateway.call import Call, error_of_interruption
+from llm_gateway.client import Client
+from llm_gateway.plan import Hop
+from llm_gateway.providers.contract import FailureKind, ProviderAnswer, ProviderFailure
+from llm_gateway.wire.errors import error_event
+from llm_gateway.wire.headers import RawHeaders, usd
+from llm_gateway.wire.openai_answer import AnswerUnusable, ChatStream, read_completion
+
+MAX_WHOLE_BYTES: Final = 32 * 1024 * 1024
+# A chunk carries a token in an envelope of some hundred bytes; with the probabilities of twenty others, some thousand.
+_MAX_BYTES_A_TOKEN: Final = 8 * 1024
+_FREE_BYTES: Final = 1024 * 1024
+# Text can have tokens of a hundred bytes, but not one after the other.
+_MAX_TEXT_BYTES_A_TOKEN: Final = 16
+_FREE_TEXT_BYTES: Final = 512
+# After [DONE] only the end of the body is due; a provider that forgets it does not keep the client waiting.
+_AFTER_DONE_S: Final = 1.0
+# How long a client may take to accept the error event that ends its stream.
+_FAREWELL_S: Final = 2.0
+
+
+class OutputLimitReached(BadGateway):
+    """The provider went on writing beyond the maximum it was given; the stream was cut there."""
+
+    default_code = "output_limit_reached"
+    default_message = "The model wrote more than the maximum it was given, so the answer was cut there."
+
+
+class StreamCut(BadGateway):
+    """The provider's stream ended before the answer did."""
+
+    default_code = "provider_stream_cut"
+    default_message = "The model's provider broke off before the answer was complete. What came was charged."
+
+
+class StreamUnusable(BadGateway):
+    """The provider reported an error within its stream, or sent what cannot be read."""
+
+    default_code = "provider_stream_failed"
+    default_message = "The model's provider failed before the answer was complete. What came was charged."
+
+
+class StreamTimeout(GatewayTimeout):
+    """The provider fell silent, or the answer took longer than any may take."""
+
+    default_code = "provider_timeout"
+    default_message = "The model's provider stopped sending before the answer was complete. What came was charged."
+
+
+async def deliver_whole(call: Call, client: Client, *, deadline_s: float) -> None:
+    """The client has the answer, and the ledger its usage. Raises: ProviderFailure where there is none to pass on."""
+    hop, answer = _opened(call)
+    clock = asyncio.get_running_loop().time
+    asked_s = clock()
+    try:
+        async with asyncio.timeout_at(deadline_s):
+            raw = await _read_whole(answer)
+    except TimeoutError as error:
+        raise ProviderFailure(FailureKind.TIMED_OUT) from error
+    call.provider_s += clock() - asked_s
+    try:
+        reported, text_bytes = read_completion(raw)
+    except AnswerUnusable as error:
+        raise ProviderFailure(FailureKind.UNUSABLE) from error
+    used = usage.reported(hop, reported) if reported else usage.unreported(hop, text_bytes=text_bytes)
+    call.settle(used)
+    await call.resolved()
+    headers: RawHeaders = [
+        *_notes(hop),
+        (b"x-buttress-cost-usd", usd(used.cost_nano_usd)),
+        (b"x-buttress-overhead-ms", b"%.2f" % (call.overhead_s() * 1000)),
+    ]
+    await client.answer_json(200, raw, headers)
+
+
+async def deliver_stream(call: Call, client: Client, *, deadline_s: float) -> None:
+    """The client has the stream up to its end or an error event, and the ledger its usage.
+
+    Raises: ProviderFailure while nothing was passed on yet, so that the client gets an ordinary error.
+    """
+    hop, answer = _opened(call)
+    first = await _first_piece(call, deadline_s)
+    await client.begin_stream(_notes(hop))
+    try:
+        error = await _pass_on(call, client, first, deadline_s)
+    except asyncio.CancelledError:
+        if call.interruption is None or client.gone:
+            raise
+        call.survive()
+        error = error_of_interruption(call.interruption)
+    answer.abort()
+    call.settle(usage.streamed(hop, _stream(call), outcome="cut" if error else "ok"))
+    if error is not None:
+        call.stream_error = error
+        try:
+            async with asyncio.timeout(_FAREWELL_S):
+                await client.send(error_event(error))
+        except TimeoutError:
+            return  # it accepts nothing; left unfinished, the transfer is broken off by the server
+    await call.resolved()
+    await client.end_stream()
+
+
+async def _read_whole(answer: ProviderAnswer) -> bytes:
+    received = bytearray()
+    while piece := await answer.read():
+        received += piece
+        if len(received) > MAX_WHOLE_BYTES:
+            raise ProviderFailure(FailureKind.UNUSABLE)
+    return bytes(received)
+
+
+async def _first_piece(call: Call, deadline_s: float) -> bytes:
+    """The bytes for the client of the first piece that has any; until then the call can still fail as a whole."""
+    stream, (hop, answer) = _stream(call), _opened(call)
+    clock = asyncio.get_running_loop().time
+    asked_s = clock()
+    try:
+        async with asyncio.timeout_at(min(deadline_s, asked_s + hop.deployment.timeouts.first_byte_s)):
+            while piece := await answer.read():
+                passed = stream.feed(piece)
+                if passed:
+                    return passed
+                if stream.fault is not None:
+                    break
+    except TimeoutError as error:
+        raise ProviderFailure(FailureKind.TIMED_OUT) from error
+    finally:
+        call.provider_s += clock() - asked_s
+    raise ProviderFailure(FailureKind.UNUSABLE)
+
+
+async def _pass_on(call: Call, client: Client, first: bytes, deadline_s: float) -> ButtressError | None:
+    """What ended the stream before its answer was complete; None when it is complete."""
+    stream, (hop, answer) = _stream(call), _opened(call)
+    now_s = asyncio.get_running_loop().time
+    idle_s = hop.deployment.timeouts.idle_s
+    sent_bytes, max_bytes = len(first), _FREE_BYTES + hop.estimate.output_tokens * _MAX_BYTES_A_TOKEN
+    try:
+        async with asyncio.timeout_at(min(now_s() + idle_s, deadline_s)) as clock:
+            await client.send(first)
+            while stream.fault is None:
+                if sent_bytes > max_bytes or _says_too_much(stream, hop):
+                    return OutputLimitReached()
+                clock.reschedule(min(now_s() + (_AFTER_DONE_S if stream.saw_done else idle_s), deadline_s))
+                piece = await answer.read()
+                passed = stream.feed(piece) if piece else stream.end()
+                if passed:
+                    sent_bytes += len(passed)
+                    await client.send(passed)
+                if not piece:
+                    break
+    except TimeoutError:
+        return None if stream.complete else StreamTimeout()
+    except ProviderFailure:
+        return None if stream.complete else StreamCut()
+    if stream.fault is not None:
+        return StreamUnusable()
+    return None if stream.complete else StreamCut()
+
+
+def _says_too_much(stream: ChatStream, hop: Hop) -> bool:
+    """True once more was streamed than was held: no token has so many bytes that an honest provider gets here."""
+    held = hop.estimate.output_tokens
+    return stream.chunks > held or stream.text_bytes > held * _MAX_TEXT_BYTES_A_TOKEN + _FREE_TEXT_BYTES
+
+
+def _notes(hop: Hop) -> RawHeaders:
+    return [(b"x-buttress-model-note", hop.model.note.encode())] if hop.model.note else []
+
+
+def _opened(call: Call) -> tuple[Hop, ProviderAnswer]:
+    if call.hop is None or call.answer is None:
+        raise AssertionError("delivered before it was asked for")
+    return call.hop, call.answer
+
+
+def _stream(call: Call) -> ChatStream:
+    if call.stream is None:
+        raise AssertionError("streamed without being asked to")
+    return call.stream

@@ -1,0 +1,109 @@
+"""The gateway's addresses, and the one place where an error becomes an answer.
+
+A plain ASGI application: a framework's request and response objects cost more than the whole of a call's own work here,
+and its streaming response hides the client's disconnect behind a cancelled generator (docs/decisions/0070).
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Final
+
+from core.asgi import Receive, Scope, Send
+from core.errors import ButtressError, InternalFault, MethodNotAllowed, NotFound
+from core.logging import get_logger
+from core.request_id import HEADER, new_request_id
+from llm_gateway.client import Client, ClientGone
+from llm_gateway.identity import identify
+from llm_gateway.pipeline import Pipeline
+from llm_gateway.wire.errors import error_body, error_headers
+from llm_gateway.wire.models import model_body, models_body
+
+log = get_logger(__name__)
+
+MOUNTED_AT: Final = "/llm"
+_MODELS: Final = "/v1/models"
+_CHAT: Final = "/v1/chat/completions"
+
+
+class Endpoints:
+    """Answers what is asked below the mount point."""
+
+    def __init__(self, pipeline: Pipeline) -> None:
+        self._pipeline = pipeline
+
+    async def serve(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """The request has an answer in OpenAI's format, or its client has left."""
+        if scope["type"] == "websocket":
+            await receive()
+            await send({"type": "websocket.close", "code": 1008, "reason": "There are no web sockets here."})
+            return
+        client = Client(scope, receive, send)
+        call_id = _call_id(scope, client)
+        client.standing.append((b"x-buttress-call-id", call_id.encode()))
+        try:
+            await self._answer(scope, client, call_id)
+        except ClientGone:
+            return
+        except ButtressError as error:
+            if not client.answer_began:
+                await _answer_error(client, error)
+        except asyncio.CancelledError:
+            if not client.gone:
+                raise  # the server's own wish
+            _forget_cancellation()
+        except Exception:  # a fault of ours: the log has it whole, the client only that it is ours
+            log.exception("gateway_fault")
+            if client.answer_began:
+                raise
+            await _answer_error(client, InternalFault())
+
+    async def _answer(self, scope: Scope, client: Client, call_id: str) -> None:
+        # Litestar hands a mounted application its path without the mount point, and with a slash at the end.
+        path = scope["path"].removeprefix(MOUNTED_AT).rstrip("/")
+        if path == _CHAT:
+            _require_method(scope, "POST")
+            await self._pipeline.chat(client, call_id)
+        elif path == _MODELS:
+            _require_method(scope, "GET")
+            await self._list_models(client)
+        elif path.startswith(_MODELS + "/"):
+            _require_method(scope, "GET")
+            await self._show_model(client, path.removeprefix(_MODELS + "/"))
+        else:
+            raise NotFound("The gateway has no such address. It answers /v1/models and /v1/chat/completions.")
+
+    async def _list_models(self, client: Client) -> None:
+        await identify(self._pipeline.tokens, client.header(b"authorization"))
+        await client.answer_json(200, models_body(self._pipeline.catalog), [])
+
+    async def _show_model(self, client: Client, name: str) -> None:
+        await identify(self._pipeline.tokens, client.header(b"authorization"))
+        await client.answer_json(200, model_body(self._pipeline.catalog.find(name)), [])
+
+
+def _forget_cancellation() -> None:
+    """The server need not know that the work was cancelled because its client left."""
+    task = asyncio.current_task()
+    if task is not None:
+        task.uncancel()
+
+
+def _require_method(scope: Scope, method: str) -> None:
+    if scope["method"] != method:
+        raise MethodNotAllowed(f"This address answers {method} only.", details={"allow": method})
+
+
+def _call_id(scope: Scope, client: Client) -> str:
+    """The request's own id, unless its client chose it: a chosen id could be sent twice, and money hangs on it."""
+    known = scope.get("state", {}).get("request_id")
+    if isinstance(known, str) and client.header(HEADER.encode()) is None:
+        return known
+    return new_request_id()
+
+
+async def _answer_error(client: Client, error: ButtressError) -> None:
+    headers = error_headers(error)
+    if isinstance(error, MethodNotAllowed):
+        headers.append((b"allow", str((error.details or {})["allow"]).encode()))
+    await client.answer_json(error.status, error_body(error), headers)

@@ -1,0 +1,167 @@
+"""One chat completion from first byte to settlement, in order. Read this file first.
+
+who          the access token, before a byte of the body is read
+what         the body, the model in the catalogue, the most it may use
+hold         every limit is charged for that most, or the call is refused, before a provider hears of it
+ask          a deployment; another only while nothing was answered and the last one did no work
+answer       bytes as they come
+settle       what was used; in a task of its own, so that no disconnect, fault or shutdown gets in between
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Final
+
+from core.errors import ButtressError
+from core.tokens import TokenVerifier
+from llm_gateway.call import Call, error_of_interruption
+from llm_gateway.catalog import Catalog
+from llm_gateway.client import Client
+from llm_gateway.delivery import deliver_stream, deliver_whole
+from llm_gateway.identity import Caller, identify
+from llm_gateway.limits.ledger import Hold, HoldRequest, Ledger
+from llm_gateway.plan import Hop, Plan, plan_call
+from llm_gateway.providers.contract import FailureKind, Provider, ProviderCall, ProviderFailure
+from llm_gateway.routing.attempts import attempts, pause_before_next_s
+from llm_gateway.routing.choose import order_routes
+from llm_gateway.routing.cooldown import Cooldowns
+from llm_gateway.settlement import Charge, DetachedTasks
+from llm_gateway.wire.errors import ShuttingDown, error_of_failure
+from llm_gateway.wire.headers import limit_headers
+from llm_gateway.wire.openai_chat import ChatRequest, parse_chat, upstream_body
+
+LEASE_S: Final = 120.0
+
+
+@dataclass(slots=True, kw_only=True)
+class Pipeline:
+    """Everything a call needs, shared by all of them."""
+
+    catalog: Catalog
+    tokens: TokenVerifier
+    ledger: Ledger
+    providers: Mapping[str, Provider]  # by protocol
+    max_body_bytes: int
+    max_json_depth: int
+    tasks: DetachedTasks = field(default_factory=DetachedTasks)
+    cooldowns: Cooldowns = field(default_factory=Cooldowns)
+    calls: set[Call] = field(default_factory=set)  # in flight
+    draining: bool = False
+
+    async def chat(self, client: Client, call_id: str) -> None:
+        """The client has its answer, or has left; what the call used is settled, or is being settled.
+
+        Raises: ButtressError where nothing was answered yet.
+        """
+        if self.draining:
+            raise ShuttingDown
+        caller = await identify(self.tokens, client.header(b"authorization"))
+        raw = await client.json_body(max_bytes=self.max_body_bytes)
+        request = parse_chat(raw, max_json_depth=self.max_json_depth)
+        model = self.catalog.find(request.model)
+        plan = plan_call(request, order_routes(self.catalog, model, rests=self.cooldowns.rests))
+        hold, charge = await self._hold(caller, request, plan, call_id)
+        client.standing += limit_headers(hold.requests, hold.tokens)
+        call = Call(caller=caller, request=request, plan=plan, hold=hold, charge=charge)
+        await self._work(call, client)
+
+    async def _hold(self, caller: Caller, request: ChatRequest, plan: Plan, call_id: str) -> tuple[Hold, Charge]:
+        """Raises: LimitExceeded, CallTooLarge …; Unavailable, and then nothing may be asked of a provider.
+
+        Cancelled or failed, it leaves nothing behind: the ledger sees to that.
+        """
+        charge = Charge(self.ledger, self.tasks, call_id)
+        wanted = HoldRequest(
+            request_id=call_id,
+            user_id=caller.user_id,
+            workspace_id=caller.workspace_id,
+            model=request.model,
+            tokens=plan.tokens,
+            cost_nano_usd=plan.cost_nano_usd,
+            lease_s=LEASE_S,
+        )
+        return await self.ledger.hold(wanted), charge
+
+    async def _work(self, call: Call, client: Client) -> None:
+        """The call has been answered and resolved, whatever happened on the way."""
+        status, error_code = 200, None
+        self.calls.add(call)
+        client.watch(call.cancel)
+        try:
+            await self._ask_and_answer(call, client)
+        except ButtressError as error:
+            status, error_code = error.status, error.code
+            raise
+        except asyncio.CancelledError:
+            status, error_code = 499, "client_gone"  # nginx's number for it
+            raise
+        finally:
+            call.abandon("client_gone")
+            self.calls.discard(call)
+            client.stop_watching()
+            call.report(status, error_code)
+
+    async def _ask_and_answer(self, call: Call, client: Client) -> None:
+        deadline_s = asyncio.get_running_loop().time() + call.plan.hops[0].deployment.timeouts.total_s
+        try:
+            await self._ask(call, deadline_s)
+            if call.request.stream:
+                await deliver_stream(call, client, deadline_s=deadline_s)
+            else:
+                await deliver_whole(call, client, deadline_s=deadline_s)
+        except ProviderFailure as failure:
+            call.fail(failure)
+            await call.resolved()
+            raise error_of_failure(failure) from failure
+        except asyncio.CancelledError:
+            interruption = call.interruption
+            if interruption is None or client.gone:
+                raise
+            call.survive()
+            call.abandon("cut")
+            raise error_of_interruption(interruption) from None
+
+    async def _ask(self, call: Call, deadline_s: float) -> None:
+        """Some deployment has begun to answer. Raises: the last ProviderFailure, when none did."""
+        order = attempts(call.plan.hops)
+        for position, hop in enumerate(order):
+            call.asking(hop)
+            try:
+                await self._ask_one(call, hop, deadline_s)
+            except ProviderFailure as failure:
+                if failure.work_was_refused:
+                    call.refused()
+                self.cooldowns.failed(hop.deployment.id, failure)
+                pause_s = pause_before_next_s(failure, order[position:])
+                if pause_s is None or asyncio.get_running_loop().time() + pause_s >= deadline_s:
+                    raise
+                await asyncio.sleep(pause_s)
+            else:
+                self.cooldowns.succeeded(hop.deployment.id)
+                return
+
+    async def _ask_one(self, call: Call, hop: Hop, deadline_s: float) -> None:
+        provider = self.providers["openai" if hop.deployment.protocol == "openai" else "litellm"]
+        clock = asyncio.get_running_loop().time
+        asked_s = clock()
+        until_s = min(deadline_s, asked_s + hop.deployment.timeouts.first_byte_s) if call.request.stream else deadline_s
+        body = upstream_body(
+            call.request,
+            model=hop.deployment.model,
+            max_output_tokens=hop.estimate.max_output_tokens,
+            maximum_field=hop.deployment.max_output_field,
+        )
+        try:
+            async with asyncio.timeout_at(until_s):
+                call.answer = await provider.open(
+                    ProviderCall(
+                        deployment=hop.deployment, body=body, stream=call.request.stream, call_id=call.charge.request_id
+                    )
+                )
+        except TimeoutError as error:
+            raise ProviderFailure(FailureKind.TIMED_OUT) from error
+        finally:
+            call.provider_s += clock() - asked_s

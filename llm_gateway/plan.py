@@ -1,0 +1,83 @@
+"""What one call may use, before it is made: who may be asked, and the most that each of them could charge."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from core.errors import InvalidInput
+from llm_gateway.accounting import most_nano_usd
+from llm_gateway.catalog import Deployment, PublicModel
+from llm_gateway.limits.estimate import Estimate, estimate_chat
+from llm_gateway.routing.choose import Route
+from llm_gateway.wire.openai_chat import ChatRequest, remote_addresses
+
+
+@dataclass(frozen=True, slots=True)
+class Hop:
+    """One deployment that may be asked, and the most that it could use for this call."""
+
+    model: PublicModel
+    deployment: Deployment
+    estimate: Estimate
+
+    @property
+    def most_nano_usd(self) -> int:
+        """The most this deployment could charge."""
+        return most_nano_usd(
+            self.deployment.price,
+            prompt_tokens=self.estimate.prompt_tokens,
+            output_tokens=self.estimate.output_tokens,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """The deployments to ask, in order. Only one of them is paid, so the dearest bounds them all."""
+
+    hops: tuple[Hop, ...]
+
+    @property
+    def tokens(self) -> int:
+        """Tokens to hold."""
+        return max(hop.estimate.tokens for hop in self.hops)
+
+    @property
+    def cost_nano_usd(self) -> int:
+        """Nano-dollars to hold."""
+        return max(hop.most_nano_usd for hop in self.hops)
+
+
+def plan_call(request: ChatRequest, routes: Sequence[Route]) -> Plan:
+    """The plan for the request over these routes, the asked model's own first.
+
+    A fallback that cannot take the request is left out. Raises: InvalidInput when the asked model itself cannot.
+    """
+    hops: list[Hop] = []
+    estimates: dict[str, Estimate] = {}
+    refusal: InvalidInput | None = None
+    for model, deployment in routes:
+        try:
+            if model.name not in estimates:
+                estimates[model.name] = estimate_chat(request.body, model.bounds)
+            if deployment.protocol != "openai":
+                _refuse_remote_addresses(request)
+        except InvalidInput as error:
+            refusal = refusal or error
+            continue
+        hops.append(Hop(model, deployment, estimates[model.name]))
+    if not hops:
+        raise refusal or InvalidInput("No deployment can take this request.")
+    return Plan(tuple(hops))
+
+
+def _refuse_remote_addresses(request: ChatRequest) -> None:
+    """Translating for another protocol, litellm would fetch pictures and files from inside our network."""
+    for position, message in enumerate(request.body["messages"]):
+        content = message.get("content")
+        if isinstance(content, list) and any(remote_addresses(content)):
+            raise InvalidInput(
+                "This model takes pictures and files only as data: URLs, not as addresses to fetch.",
+                code="unsupported_content",
+                details={"param": f"messages[{position}].content"},
+            )

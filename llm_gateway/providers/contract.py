@@ -1,0 +1,92 @@
+"""What the pipeline needs of a provider, whatever protocol it speaks: bytes in OpenAI's format, and honest failures."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum
+from typing import Any, Protocol
+
+from llm_gateway.catalog import Deployment
+
+
+class FailureKind(Enum):
+    """Why a provider gave no answer that can be passed on."""
+
+    UNREACHABLE = "unreachable"  # no connection: nothing was asked
+    RATE_LIMITED = "rate_limited"  # 429
+    OVERLOADED = "overloaded"  # 503, 529
+    BROKEN = "broken"  # any other 5xx, and what no provider should send (a redirect, say)
+    REJECTED = "rejected"  # 400, 413, 422 …: the caller's request is at fault
+    CREDENTIAL = "credential"  # 401, 403: ours is
+    MODEL_MISSING = "model_missing"  # 404: the catalogue is
+    LOST = "lost"  # the connection broke after the request was sent
+    TIMED_OUT = "timed_out"
+    UNUSABLE = "unusable"  # 200, and not what was agreed
+
+
+# Refused before any work was done: costs nothing, and another deployment may be asked instead.
+_NO_WORK = frozenset(
+    {
+        FailureKind.UNREACHABLE,
+        FailureKind.RATE_LIMITED,
+        FailureKind.OVERLOADED,
+        FailureKind.BROKEN,
+        FailureKind.REJECTED,
+        FailureKind.CREDENTIAL,
+        FailureKind.MODEL_MISSING,
+    }
+)
+
+
+@dataclass
+class ProviderFailure(Exception):
+    """The provider failed. Nothing in here came from its answer but numbers and words we know, so it may be logged.
+
+    `code` and `param` are OpenAI's for a rejected request, where the provider's are among those we know.
+    """
+
+    kind: FailureKind
+    status: int | None = None
+    retry_after_s: float | None = None
+    code: str | None = None
+    param: str | None = None
+
+    @property
+    def work_was_refused(self) -> bool:
+        """True when the provider surely did no work; then the call costs nothing."""
+        return self.kind in _NO_WORK
+
+    @property
+    def may_ask_another(self) -> bool:
+        """True when somebody else, or the same a moment later, may well answer, and asking twice is paid once."""
+        return self.work_was_refused and self.kind is not FailureKind.REJECTED
+
+
+@dataclass(frozen=True, slots=True)
+class ProviderCall:
+    """One attempt: this body, to this deployment. `call_id` is told to providers that note it."""
+
+    deployment: Deployment
+    body: dict[str, Any]  # Any: the client's fields pass through as they are
+    stream: bool
+    call_id: str
+
+
+class ProviderAnswer(Protocol):
+    """An answer that has begun (status 200), in OpenAI's format."""
+
+    async def read(self) -> bytes:
+        """The next piece of the body, cut anywhere; empty at its end. Raises: ProviderFailure (LOST)."""
+        ...
+
+    def abort(self) -> None:
+        """The provider's connection is being closed, at once; harmless after the end and more than once."""
+        ...
+
+
+class Provider(Protocol):
+    """Somebody who answers chat completions."""
+
+    async def open(self, call: ProviderCall) -> ProviderAnswer:
+        """The answer, from its status 200 on. Cancelling it closes the connection. Raises: ProviderFailure."""
+        ...

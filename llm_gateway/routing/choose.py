@@ -1,0 +1,33 @@
+"""In which order deployments are asked: by weight, the resting ones last, then each fallback the same way."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Sequence
+
+from llm_gateway.catalog import Catalog, Deployment, PublicModel
+
+Route = tuple[PublicModel, Deployment]
+
+
+def order_routes(
+    catalog: Catalog,
+    model: PublicModel,
+    *,
+    rests: Callable[[str], bool],
+    chance: Callable[[], float] = random.random,
+) -> list[Route]:
+    """Every deployment that may answer for the model, best first, each once; its own before those of its fallbacks."""
+    fresh: list[Route] = []
+    resting: list[Route] = []
+    for one in catalog.with_fallbacks(model):
+        for deployment in _by_weight(one.deployments, chance):
+            (resting if rests(deployment.id) else fresh).append((one, deployment))
+    return fresh + resting
+
+
+def _by_weight(deployments: Sequence[Deployment], chance: Callable[[], float]) -> list[Deployment]:
+    """A random order in which each comes first with a probability proportional to its weight (Efraimidis-Spirakis)."""
+    if len(deployments) == 1:
+        return list(deployments)
+    return sorted(deployments, key=lambda one: chance() ** (1.0 / one.weight), reverse=True)

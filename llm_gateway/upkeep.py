@@ -1,0 +1,108 @@
+"""What the gateway does beside its calls: keeps the leases of long ones, reaps what others left, stops in order."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+from collections.abc import Awaitable, Callable
+from types import FrameType
+from typing import Final
+
+from core.errors import ButtressError
+from core.logging import get_logger
+from llm_gateway.call import Call, Interruption
+from llm_gateway.pipeline import LEASE_S, Pipeline
+
+log = get_logger(__name__)
+
+# A lease survives three failed renewals, that is one and a half minutes without a database.
+RENEW_EVERY_S: Final = LEASE_S / 4
+REAP_EVERY_S: Final = 5.0
+# A deploy lets streams finish for this long, then ends them with an error event; servers wait 30 s before they kill.
+GRACE_S: Final = 20.0
+SETTLE_AT_EXIT_S: Final = 8.0
+
+
+async def every(interval_s: float, work: Callable[[], Awaitable[object]], name: str) -> None:
+    """The work has been done again and again, until cancelled; a failure is logged and does not end it."""
+    while True:
+        await asyncio.sleep(interval_s)
+        try:
+            await work()
+        except ButtressError as error:
+            log.warning("upkeep_failed", work=name, code=error.code)
+        except Exception:  # upkeep must go on: without it holds pile up
+            log.exception("upkeep_fault", work=name)
+
+
+async def renew_leases(pipeline: Pipeline) -> None:
+    """Every call that takes long has a fresh lease; one whose hold is gone has been stopped."""
+    for call in list(pipeline.calls):
+        if call.overhead_s() + call.provider_s < RENEW_EVERY_S or call.charge.resolution is not None:
+            continue
+        if not await pipeline.ledger.renew(call.charge.request_id, LEASE_S):
+            _stop(call, Interruption.LEASE_LOST)
+
+
+class Shutdown:
+    """Stops a pipeline in order: no new calls, time for the running ones, then an error for whoever is left."""
+
+    def __init__(self, pipeline: Pipeline, *, grace_s: float = GRACE_S) -> None:
+        self._pipeline = pipeline
+        self._grace_s = grace_s
+        self._ending: asyncio.TimerHandle | None = None
+
+    def begin(self) -> None:
+        """New calls are refused; running ones have the grace period. More than once does no harm."""
+        if self._ending is None:
+            self._pipeline.draining = True
+            log.info("gateway_draining", calls=len(self._pipeline.calls))
+            self._ending = asyncio.get_running_loop().call_later(self._grace_s, self._interrupt_all)
+
+    async def finish(self) -> None:
+        """No call runs, and every one is settled, as far as the database let us within the time."""
+        self.begin()
+        self._interrupt_all()
+        left = await self._pipeline.tasks.drain(SETTLE_AT_EXIT_S)
+        if left:
+            log.error("calls_left_to_reaper", count=left)
+
+    def _interrupt_all(self) -> None:
+        if self._ending is not None:
+            self._ending.cancel()
+        for call in list(self._pipeline.calls):
+            _stop(call, Interruption.SHUTDOWN)
+
+
+def _stop(call: Call, why: Interruption) -> None:
+    log.warning("call_interrupted", call_id=call.charge.request_id, why=why.value)
+    call.interrupt(why)
+
+
+def when_told_to_stop(begin: Callable[[], None]) -> Callable[[], None]:
+    """SIGTERM and SIGINT also run `begin` in the current loop, before what the server does with them.
+
+    Servers wait for open answers before they run an application's shutdown, so without this a stream would never learn
+    of it. Returns what takes it back. Does nothing outside the main thread, where Python delivers no signals.
+    """
+    loop = asyncio.get_running_loop()
+    previous: dict[signal.Signals, object] = {}
+
+    def told(number: int, frame: FrameType | None) -> None:
+        loop.call_soon_threadsafe(begin)
+        handler = previous[signal.Signals(number)]
+        if callable(handler):
+            handler(number, frame)
+
+    try:
+        for one in (signal.SIGTERM, signal.SIGINT):
+            previous[one] = signal.getsignal(one)
+            signal.signal(one, told)
+    except ValueError:
+        return lambda: None
+
+    def take_back() -> None:
+        for one, handler in previous.items():
+            signal.signal(one, handler)  # type: ignore[arg-type]  # what getsignal gave, signal takes
+
+    return take_back

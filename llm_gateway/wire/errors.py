@@ -1,0 +1,148 @@
+"""Errors in OpenAI's exact shape, so that the official SDKs raise their own right exceptions.
+
+Source: OpenAI's OpenAPI description: `{"error": {"message", "type", "param", "code"}}`, all four required.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Final
+
+import orjson
+
+from core.errors import (
+    BadGateway,
+    ButtressError,
+    GatewayTimeout,
+    InvalidInput,
+    TooLarge,
+    TooManyRequests,
+    Unavailable,
+    Unprocessable,
+)
+from llm_gateway.limits.ledger import CallTooLarge, LimitExceeded
+from llm_gateway.providers.contract import FailureKind, ProviderFailure
+from llm_gateway.wire.headers import RawHeaders, limit_headers
+from llm_gateway.wire.sse import data_event
+
+DO_NOT_RETRY: Final = (b"x-should-retry", b"false")  # the official SDKs obey it
+
+_LIMIT_TYPES: Final[Mapping[str, str]] = {
+    "requests_per_minute": "requests",
+    "tokens_per_minute": "tokens",
+    "calls_in_flight": "requests",
+    "nano_usd_per_month": "insufficient_quota",
+}
+
+_SENTENCES: Final[Mapping[FailureKind, tuple[type[ButtressError], str, str]]] = {
+    FailureKind.UNREACHABLE: (
+        BadGateway,
+        "provider_unreachable",
+        "The model's provider cannot be reached. Nothing was charged. Retry later.",
+    ),
+    FailureKind.RATE_LIMITED: (
+        TooManyRequests,
+        "provider_rate_limited",
+        "The model's provider limits this gateway right now; it is not your own limit. Nothing was charged.",
+    ),
+    FailureKind.OVERLOADED: (
+        Unavailable,
+        "provider_overloaded",
+        "The model's provider is overloaded. Nothing was charged. Retry shortly.",
+    ),
+    FailureKind.BROKEN: (
+        BadGateway,
+        "provider_error",
+        "The model's provider failed. Nothing was charged. Retry later.",
+    ),
+    FailureKind.CREDENTIAL: (
+        BadGateway,
+        "provider_refused_gateway",
+        "The model's provider does not accept this gateway. Only its operator can change that.",
+    ),
+    FailureKind.MODEL_MISSING: (
+        BadGateway,
+        "provider_model_missing",
+        "The model's provider does not know this model. Only the operator of this gateway can change that.",
+    ),
+    FailureKind.LOST: (
+        BadGateway,
+        "provider_connection_lost",
+        "The connection to the model's provider broke. It may have done the work, so an estimate was charged.",
+    ),
+    FailureKind.TIMED_OUT: (
+        GatewayTimeout,
+        "provider_timeout",
+        "The model's provider did not answer in time. It may have done the work, so an estimate was charged.",
+    ),
+    FailureKind.UNUSABLE: (
+        BadGateway,
+        "provider_answer_unusable",
+        "The model's provider sent an answer that cannot be read. It did the work, so an estimate was charged.",
+    ),
+}
+_PROVIDER_CANNOT_HELP: Final = frozenset({"provider_refused_gateway", "provider_model_missing"})
+_CHARGED: Final = frozenset({"provider_connection_lost", "provider_timeout", "provider_answer_unusable"})
+
+
+class ShuttingDown(Unavailable):
+    """This process is about to stop and takes no new calls; another one does."""
+
+    default_code = "shutting_down"
+    default_message = "This gateway is restarting. Retry."
+
+
+def error_of_failure(failure: ProviderFailure) -> ButtressError:
+    """What the client is told about a provider's failure: never in the provider's own words."""
+    if failure.kind is FailureKind.REJECTED:
+        return _rejection(failure)
+    kind, code, message = _SENTENCES[failure.kind]
+    return kind(message, code=code, retry_after_s=failure.retry_after_s or (1.0 if kind is Unavailable else None))
+
+
+def _rejection(failure: ProviderFailure) -> ButtressError:
+    kind = {413: TooLarge, 422: Unprocessable}.get(failure.status or 400, InvalidInput)
+    reason = failure.code.replace("_", " ") if failure.code else "no reason that can be shown"
+    return kind(
+        f"The model's provider rejected the request ({reason}). Nothing was charged.",
+        code=failure.code or "invalid_request",
+        details={"param": failure.param},
+    )
+
+
+def error_object(error: ButtressError) -> dict[str, object]:
+    """The value of `error` in OpenAI's shape."""
+    kind = "server_error" if error.status >= 500 else "invalid_request_error"
+    code = error.code
+    if isinstance(error, LimitExceeded):
+        kind = _LIMIT_TYPES[error.limit_name]
+        code = "insufficient_quota" if kind == "insufficient_quota" else "rate_limit_exceeded"
+    elif error.status == 429:
+        kind = "requests"
+    return {"message": error.message, "type": kind, "param": (error.details or {}).get("param"), "code": code}
+
+
+def error_body(error: ButtressError) -> bytes:
+    """The JSON body of a failed request."""
+    return orjson.dumps({"error": error_object(error)}, default=str)
+
+
+def error_event(error: ButtressError) -> bytes:
+    """The event that ends a stream which cannot go on; the official SDKs raise APIError for it."""
+    return data_event(error_body(error))
+
+
+def error_headers(error: ButtressError) -> RawHeaders:
+    """`Retry-After`, what is left of each limit, and whether trying again can help."""
+    headers = [(name.encode(), value.encode()) for name, value in error.headers().items()]
+    if isinstance(error, LimitExceeded | CallTooLarge):
+        headers += limit_headers(error.states.requests, error.states.tokens)
+    if not _retry_may_help(error):
+        headers.append(DO_NOT_RETRY)
+    return headers
+
+
+def _retry_may_help(error: ButtressError) -> bool:
+    if isinstance(error, LimitExceeded):
+        return error.limit_name != "nano_usd_per_month"
+    return error.code not in _PROVIDER_CANNOT_HELP | _CHARGED and (error.status >= 500 or error.status == 429)

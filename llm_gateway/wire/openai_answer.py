@@ -1,0 +1,206 @@
+"""OpenAI chat completions on their way back: bytes pass, usage is read, what the client did not ask for is hidden.
+
+Source: OpenAI API reference, "Create chat completion" and "Chat completion chunk object" (2026-11).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum
+from typing import Final
+
+import orjson
+
+from llm_gateway.wire.sse import EventTooLarge, SseSplitter, data_event, event_data
+
+DONE: Final = b"[DONE]"
+MAX_EVENT_BYTES: Final = 4 * 1024 * 1024
+
+# A figure beyond this is a provider's mistake, not somebody's usage.
+_MAX_REPORTED_TOKENS: Final = 1_000_000_000
+# Providers send a token a chunk; where a chunk is longer than a token can be, its bytes tell more than its number.
+_LONGEST_TOKEN_CHUNK_BYTES: Final = 16
+_BYTES_A_TOKEN: Final = 4
+# With stream_options.include_usage, every chunk but the last carries this. In valid JSON these bytes are always a key
+# and its value, never part of a string (the quotes would be escaped), so they can be cut without writing JSON anew.
+_NULL_USAGE: Final = (b',"usage":null', b', "usage": null')
+
+
+@dataclass(frozen=True, slots=True)
+class ReportedUsage:
+    """What the provider says it did. Units: tokens; the cached ones are part of the input, reasoning of the output."""
+
+    input_tokens: int
+    cached_input_tokens: int
+    output_tokens: int
+
+
+class StreamFault(Enum):
+    """Why a stream cannot be passed on any further."""
+
+    MALFORMED = "malformed"
+    PROVIDER_ERROR = "provider_error"
+
+
+class AnswerUnusable(ValueError):
+    """The provider's whole answer is not a chat completion."""
+
+
+def read_usage(raw: object) -> ReportedUsage | None:
+    """The usage object of a completion or chunk; None where it is missing, null or nonsense."""
+    if not isinstance(raw, dict):
+        return None
+    input_tokens = _count(raw.get("prompt_tokens"))
+    output_tokens = _count(raw.get("completion_tokens"))
+    if input_tokens is None or output_tokens is None:
+        return None
+    details = raw.get("prompt_tokens_details")
+    cached = _count(details.get("cached_tokens")) if isinstance(details, dict) else None
+    return ReportedUsage(input_tokens, min(cached or 0, input_tokens), output_tokens)
+
+
+def _count(value: object) -> int | None:
+    if isinstance(value, bool) or not isinstance(value, int):
+        return None
+    return value if 0 <= value <= _MAX_REPORTED_TOKENS else None
+
+
+def read_completion(raw: bytes) -> tuple[ReportedUsage | None, int]:
+    """The reported usage of a whole answer, and the UTF-8 bytes of text in it (to estimate with, if there is no usage).
+
+    Raises: AnswerUnusable when it is not a chat completion with at least one choice.
+    """
+    try:
+        answer = orjson.loads(raw)
+    except orjson.JSONDecodeError as error:
+        raise AnswerUnusable from error
+    choices = answer.get("choices") if isinstance(answer, dict) else None
+    if not isinstance(choices, list) or not choices:
+        raise AnswerUnusable
+    text_bytes = sum(_text_bytes(choice.get("message")) for choice in choices if isinstance(choice, dict))
+    return read_usage(answer.get("usage")), text_bytes
+
+
+def estimate_output_tokens(*, chunks: int, text_bytes: int) -> int:
+    """The output tokens that this much text is, when nobody reported them; one chunk is about one token."""
+    if text_bytes <= chunks * _LONGEST_TOKEN_CHUNK_BYTES:
+        return chunks
+    return -(-text_bytes // _BYTES_A_TOKEN)
+
+
+class ChatStream:
+    """One streamed answer: `feed` gives the bytes for the client and keeps count of what they hold.
+
+    `fault` is set when nothing more may be passed on; what was good before it has been returned.
+    """
+
+    __slots__ = ("_hide_usage", "_splitter", "chunks", "fault", "finished", "saw_done", "text_bytes", "usage")
+
+    def __init__(self, *, hide_usage: bool) -> None:
+        self._splitter = SseSplitter(max_event_bytes=MAX_EVENT_BYTES)
+        self._hide_usage = hide_usage
+        self.usage: ReportedUsage | None = None
+        self.fault: StreamFault | None = None
+        self.chunks = 0  # that carried output: text, reasoning or tool calls
+        self.text_bytes = 0
+        self.finished = False  # a finish_reason was seen
+        self.saw_done = False
+
+    @property
+    def complete(self) -> bool:
+        """The answer has reached its end, also when the provider leaves [DONE] out."""
+        return self.fault is None and (self.saw_done or self.finished)
+
+    @property
+    def output_tokens(self) -> int:
+        """The output so far: the provider's figure when it gave one, else an estimate."""
+        estimate = estimate_output_tokens(chunks=self.chunks, text_bytes=self.text_bytes)
+        return self.usage.output_tokens if self.usage and self.complete else estimate
+
+    def feed(self, piece: bytes) -> bytes:
+        """The bytes to pass on for this piece; equal to what came in, but for the usage that the client did not ask."""
+        try:
+            events = self._splitter.feed(piece)
+        except EventTooLarge:
+            self.fault = StreamFault.MALFORMED
+            return b""
+        passed = []
+        for event in events:
+            seen = self._read(event)
+            if self.fault is not None:
+                break
+            passed.append(seen)
+        return b"".join(passed)
+
+    def end(self) -> bytes:
+        """The provider's stream has ended: what is left to pass on (a last event without its empty line, say)."""
+        rest = self._splitter.rest()
+        return self._read(rest) if rest.strip() else rest
+
+    def _read(self, event: bytes) -> bytes:
+        data = event_data(event)
+        if data is None:
+            return event
+        if data == DONE:
+            self.saw_done = True
+            return event
+        try:
+            chunk = orjson.loads(data)
+        except orjson.JSONDecodeError:
+            self.fault = StreamFault.MALFORMED
+            return b""
+        if not isinstance(chunk, dict) or chunk.get("error"):
+            self.fault = StreamFault.PROVIDER_ERROR if isinstance(chunk, dict) else StreamFault.MALFORMED
+            return b""
+        self._count_output(chunk.get("choices"))
+        if "usage" not in chunk:
+            return event
+        self.usage = read_usage(chunk["usage"]) or self.usage
+        return _without_usage(event, chunk) if self._hide_usage else event
+
+    def _count_output(self, choices: object) -> None:
+        if not isinstance(choices, list):
+            return
+        for choice in choices:
+            if not isinstance(choice, dict):
+                continue
+            size = _text_bytes(choice.get("delta"))
+            if size:  # an empty first delta, or one that only opens a tool call, is no token of output
+                self.chunks += 1
+                self.text_bytes += size
+            if choice.get("finish_reason"):
+                self.finished = True
+
+
+def _without_usage(event: bytes, chunk: dict[str, object]) -> bytes:
+    if chunk["usage"] is None:
+        for written in _NULL_USAGE:
+            if event.count(written) == 1:
+                return event.replace(written, b"")
+    elif not chunk.get("choices"):
+        return b""
+    del chunk["usage"]
+    return data_event(orjson.dumps(chunk))
+
+
+def _text_bytes(message: object) -> int:
+    """The UTF-8 bytes that the model wrote into a message or delta: text, refusal, reasoning, arguments of tools."""
+    if not isinstance(message, dict):
+        return 0
+    size = 0
+    for field in ("content", "refusal", "reasoning_content", "reasoning"):
+        text = message.get(field)
+        if isinstance(text, str):
+            size += len(text.encode("utf-8", "surrogatepass"))
+    calls = message.get("tool_calls")
+    if isinstance(calls, list):
+        size += sum(_call_bytes(call) for call in calls)
+    return size + _call_bytes({"function": message.get("function_call")})
+
+
+def _call_bytes(call: object) -> int:
+    function = call.get("function") if isinstance(call, dict) else None
+    if not isinstance(function, dict):
+        return 0
+    arguments = function.get("arguments")
+    return len(arguments.encode("utf-8", "surrogatepass")) if isinstance(arguments, str) else 0

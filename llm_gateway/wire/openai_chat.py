@@ -1,0 +1,163 @@
+"""A chat completion request in OpenAI's format: what of it concerns us is checked, everything else passes untouched.
+
+Source: OpenAI API reference, "Create chat completion" (2026-11).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, Final
+
+from core.errors import InvalidInput
+from core.json_input import decode_json
+
+# Where a request goes, and with whose credentials, is the operator's business. From these fields servers and litellm
+# take such instructions; one accepted `api_base` sends the provider's key to a stranger (CVE-2024-6587).
+_FORBIDDEN: Final = frozenset(
+    """
+    api_base api_key api_type api_version base_model base_url caching callbacks client client_session cooldown_time
+    custom_llm_provider custom_prompt_dict default_headers deployment_id endpoint extra_body extra_headers
+    extra_query fallbacks context_window_fallback_dict force_timeout headers host http_client initial_prompt_value
+    input_cost_per_token litellm_call_id litellm_credential_name litellm_logging_obj litellm_metadata litellm_params
+    litellm_trace_id logger_fn max_retries mock_response mock_timeout mock_tool_calls model_config model_info
+    model_list num_retries organization output_cost_per_token preset_cache_key provider proxies proxy
+    proxy_server_request region_name request_timeout retry_policy retry_strategy roles ssl_verify timeout url
+    user_config user_continue_message verbose_logging
+    """.split()  # noqa: SIM905 -- one word a line reads worse
+)
+_FORBIDDEN_PREFIXES: Final = ("aws_", "azure_", "gcs_", "litellm_", "vertex_", "watsonx_")
+
+# Other words for a maximum of output: behind the clamp's back, llama.cpp, vLLM, TGI and Ollama would follow them.
+_OTHER_MAXIMA: Final = frozenset(
+    {"max_length", "max_new_tokens", "max_output_tokens", "min_tokens", "n_predict", "num_predict"}
+)
+
+_MAXIMA: Final = ("max_completion_tokens", "max_tokens")
+
+
+@dataclass(frozen=True, slots=True)
+class ChatRequest:
+    """A checked request; `body` is the client's own object. What it may use is checked by limits/estimate.py."""
+
+    body: dict[str, Any]  # Any: whatever JSON the client sent; only the fields above are looked at
+    model: str
+    stream: bool
+    wants_usage: bool
+
+
+class FieldRefused(InvalidInput):
+    """One field of the request cannot be accepted; `param` in the answer names it."""
+
+    def __init__(self, param: str, message: str, *, code: str = "invalid_value") -> None:
+        super().__init__(message, code=code, details={"param": param})
+
+
+def parse_chat(raw: bytes, *, max_json_depth: int) -> ChatRequest:
+    """The request that the bytes hold.
+
+    Raises: InvalidInput, with the field's name in `details["param"]` where one is to blame.
+    """
+    body = decode_json(raw, max_json_depth)
+    if not isinstance(body, dict):
+        raise InvalidInput("The body must be a JSON object.", code="invalid_json")
+    _refuse_forbidden(body)
+    _check_messages(body)
+    stream = _flag(body, "stream")
+    return ChatRequest(
+        body=body,
+        model=_model(body),
+        stream=stream,
+        wants_usage=_wants_usage(body, stream=stream),
+    )
+
+
+def upstream_body(
+    request: ChatRequest, *, model: str, max_output_tokens: int, maximum_field: str
+) -> dict[str, Any]:  # Any: the client's fields pass through as they are
+    """The body for a provider: its own name of the model, the clamped maximum in its field, usage asked for."""
+    body = {field: value for field, value in request.body.items() if field not in _MAXIMA}
+    body["model"] = model
+    body[maximum_field] = max_output_tokens
+    if request.stream:
+        body["stream_options"] = {**(body.get("stream_options") or {}), "include_usage": True}
+    return body
+
+
+def remote_addresses(value: object) -> Iterator[str]:
+    """Every http(s) address in a message part that is not text: somebody would have to fetch it."""
+    if isinstance(value, dict):
+        for field, inner in value.items():
+            if field != "text":
+                yield from remote_addresses(inner)
+    elif isinstance(value, list):
+        for inner in value:
+            yield from remote_addresses(inner)
+    elif isinstance(value, str) and value[:8].lower().lstrip().startswith(
+        ("http:", "https:", "file:", "ftp:", "gs:", "s3:")
+    ):
+        yield value
+
+
+def _refuse_forbidden(body: dict[str, Any]) -> None:
+    for field, value in body.items():
+        if field in _FORBIDDEN or field.startswith(_FORBIDDEN_PREFIXES):
+            raise FieldRefused(
+                field,
+                f"`{_shown(field)}` is decided by the operator of this gateway and not accepted from clients.",
+                code="forbidden_field",
+            )
+        if field in _OTHER_MAXIMA and value is not None:
+            raise FieldRefused(
+                field,
+                f"`{field}` is not accepted. Use `max_completion_tokens` (or `max_tokens`) and `n`.",
+                code="unsupported_parameter",
+            )
+
+
+def _check_messages(body: dict[str, Any]) -> None:
+    messages = body.get("messages")
+    if not isinstance(messages, list) or not messages:
+        raise FieldRefused(
+            "messages", "`messages` must be a list of at least one message.", code=_code(body, "messages")
+        )
+    for position, message in enumerate(messages):
+        if not isinstance(message, dict) or not isinstance(message.get("role"), str):
+            raise FieldRefused(
+                f"messages[{position}]", "Each of `messages` must be an object with a `role`.", code="invalid_type"
+            )
+
+
+def _model(body: dict[str, Any]) -> str:
+    model = body.get("model")
+    if not isinstance(model, str) or not model or len(model) > 256:
+        raise FieldRefused(
+            "model", "`model` must be the name of a model; GET /llm/v1/models lists them.", code=_code(body, "model")
+        )
+    return model
+
+
+def _code(body: dict[str, Any], field: str) -> str:
+    return "missing_required_parameter" if body.get(field) is None else "invalid_type"
+
+
+def _flag(body: dict[str, Any], field: str) -> bool:
+    value = body.get(field)
+    if value is not None and not isinstance(value, bool):
+        raise FieldRefused(field, f"`{field}` must be true or false.", code="invalid_type")
+    return bool(value)
+
+
+def _wants_usage(body: dict[str, Any], *, stream: bool) -> bool:
+    options = body.get("stream_options")
+    if options is None:
+        return False
+    if not stream:
+        raise FieldRefused("stream_options", "`stream_options` is only allowed when `stream` is true.")
+    if not isinstance(options, dict):
+        raise FieldRefused("stream_options", "`stream_options` must be an object.", code="invalid_type")
+    return _flag(options, "include_usage")
+
+
+def _shown(field: str) -> str:
+    return field[:64]
