@@ -9,6 +9,8 @@ from stack.errors import StackError
 
 ROOT = Path(__file__).resolve().parent.parent
 HOST = "127.0.0.1"
+DEFAULT_STATE_DIR = ROOT / ".buttress"
+TOOLS_DIR = DEFAULT_STATE_DIR / "tools"  # what the launcher and npm need, shared by every state folder
 
 _DEFAULT_PORTS = {
     "BUTTRESS_PORT": 8000,
@@ -83,7 +85,7 @@ def load_config(environ: Mapping[str, str] | None = None) -> StackConfig:
         if len(twins) > 1:
             raise StackError(f"{' and '.join(twins)} are both {port}; give {variable} a port of its own.")
     return StackConfig(
-        state_dir=Path(source.get("BUTTRESS_STATE") or ROOT / ".buttress").expanduser().absolute(),
+        state_dir=Path(source.get("BUTTRESS_STATE") or DEFAULT_STATE_DIR).expanduser().absolute(),
         api_port=ports["BUTTRESS_PORT"],
         supabase_port=ports["BUTTRESS_SUPABASE_PORT"],
         db_port=ports["BUTTRESS_DB_PORT"],

@@ -6,7 +6,7 @@ import os
 import asyncpg
 
 from stack import http_probe, migrations, node, postgres, supabase
-from stack.config import StackConfig
+from stack.config import DEFAULT_STATE_DIR, StackConfig
 from stack.errors import StackError
 from stack.family import Family
 from stack.progress import Progress
@@ -24,6 +24,8 @@ def make_state_dir(config: StackConfig) -> None:
     try:
         for folder in (config.state_dir, config.logs_dir, config.storage_dir):
             folder.mkdir(mode=mode, parents=True, exist_ok=True)
+        if config.state_dir == DEFAULT_STATE_DIR:  # the launcher made it; any other that exists is somebody else's
+            config.state_dir.chmod(mode)
     except OSError as error:
         raise StackError(
             f"The state folder {config.state_dir} cannot be used: {error.strerror}. "

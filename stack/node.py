@@ -7,7 +7,7 @@ import subprocess
 from importlib import metadata
 from pathlib import Path
 
-from stack.config import ROOT
+from stack.config import ROOT, TOOLS_DIR
 from stack.errors import StackError
 from stack.locks import exclusive_lock
 
@@ -24,6 +24,7 @@ def node_environ() -> dict[str, str]:
     return {
         **os.environ,
         "PATH": f"{node_path().parent}{os.pathsep}{os.environ.get('PATH', os.defpath)}",
+        "NODE_USE_SYSTEM_CA": os.environ.get("NODE_USE_SYSTEM_CA", "1"),  # besides Node's own certificates
         "NO_UPDATE_NOTIFIER": "1",
         "DO_NOT_TRACK": "1",
         "SENTRY_DSN": "",
@@ -40,10 +41,11 @@ def install_packages(folder: Path = EMBEDDED_DIR) -> None:
 
     Raises: StackError with npm's own last words.
     """
-    with exclusive_lock(folder / ".install.lock"):
+    TOOLS_DIR.mkdir(parents=True, exist_ok=True)
+    with exclusive_lock(TOOLS_DIR / "node-packages.lock"):
         if packages_are_current(folder):
             return
-        draft = folder / ".install"
+        draft = TOOLS_DIR / "node-packages"
         shutil.rmtree(draft, ignore_errors=True)
         draft.mkdir()
         for name in ("package.json", "package-lock.json"):

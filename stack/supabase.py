@@ -9,7 +9,6 @@ from stack.postgres import superuser_url
 from stack.processes import Part
 from stack.secrets import Secrets
 
-CONFIG = ROOT / "supabase" / "config.toml"
 SERVER = EMBEDDED_DIR / "server.mjs"
 
 
@@ -38,7 +37,7 @@ def part(config: StackConfig, secrets: Secrets) -> Part:
             "SUPABASE_SECRET_KEY": secrets.secret_key,
             "SUPABASE_STORAGE_DIR": str(config.storage_dir),
             "SUPABASE_MAILBOX_FILE": str(config.mailbox_file),
-            **({"SUPABASE_CONFIG": str(CONFIG)} if CONFIG.exists() else {}),
+            "SUPABASE_CONFIG": str(ROOT / "supabase" / "config.toml"),
             "SUPABASE_AUTOCONFIRM": "1",
         },
         log_file=config.logs_dir / "supabase.log",
