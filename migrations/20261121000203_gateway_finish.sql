@@ -159,10 +159,9 @@ $$;
 comment on function gateway.void(text, uuid) is
     'The call has cost nothing, but counts as a request. With an attempt only the hold made by that attempt is voided. Returns the state like gateway.settle.';
 
-create function gateway.renew(p_request_id text, p_lease_ms integer)
+create function gateway.renew_at(p_now timestamptz, p_request_id text, p_lease_ms integer)
 returns boolean
 language plpgsql
-security definer
 set search_path = ''
 as $$
 begin
@@ -170,9 +169,24 @@ begin
         raise exception 'a renewal needs a lease in range' using errcode = 'invalid_parameter_value';
     end if;
     update gateway.holds
-    set lease_expires_at = greatest(lease_expires_at, clock_timestamp() + p_lease_ms * interval '1 millisecond')
+    set lease_expires_at = greatest(
+        lease_expires_at, coalesce(p_now, clock_timestamp()) + p_lease_ms * interval '1 millisecond'
+    )
     where request_id = p_request_id;
     return found;
+end
+$$;
+comment on function gateway.renew_at(timestamptz, text, integer) is
+    'gateway.renew with the clock as an argument (null: the database''s own), for tests. Granted to nobody.';
+
+create function gateway.renew(p_request_id text, p_lease_ms integer)
+returns boolean
+language plpgsql
+security definer
+set search_path = ''
+as $$
+begin
+    return gateway.renew_at(null, p_request_id, p_lease_ms);
 end
 $$;
 comment on function gateway.renew(text, integer) is
@@ -236,6 +250,7 @@ revoke all on function gateway.finish_call(timestamptz, text, uuid, text, text, 
 revoke all on function gateway.settle_at(timestamptz, text, text, boolean, text, bigint, bigint, bigint, bigint) from public;
 revoke all on function gateway.settle(text, text, boolean, text, bigint, bigint, bigint, bigint) from public;
 revoke all on function gateway.void(text, uuid) from public;
+revoke all on function gateway.renew_at(timestamptz, text, integer) from public;
 revoke all on function gateway.renew(text, integer) from public;
 revoke all on function gateway.reap_at(timestamptz, integer) from public;
 revoke all on function gateway.reap() from public;
