@@ -7,9 +7,11 @@ import tempfile
 from dataclasses import replace
 from pathlib import Path
 
+from stack.errors import StackError
+from tests.load.measure import LoadFailed
 from tests.load.report import as_json, as_markdown
 from tests.load.scenarios import QUICK, USERS, Bench, Extent
-from tests.load.subjects import running_subjects
+from tests.load.subjects import NotReady, running_subjects
 
 
 def main() -> int:
@@ -21,8 +23,14 @@ def main() -> int:
         print(f"  {line} …", file=sys.stderr, flush=True)
 
     tell("starting PostgreSQL, Supabase, the API with the gateway, and the fake provider")
-    with running_subjects(USERS) as subjects:
-        report = asyncio.run(Bench(subjects, extent, tell).run())
+    try:
+        with running_subjects(USERS) as subjects:
+            report = asyncio.run(Bench(subjects, extent, tell).run())
+    except (StackError, LoadFailed, NotReady) as error:
+        print(error, file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        return 130
     print(as_markdown(report))
     options.json.write_text(as_json(report))
     print(f"Every figure: {options.json}")
@@ -36,7 +44,7 @@ def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="buttress bench", description=__doc__)
     parser.add_argument("--quick", action="store_true", help="about ten seconds instead of a minute; rougher figures")
     parser.add_argument("--clients", help="how many clients at once, comma separated (default 1,32,128)")
-    parser.add_argument("--seconds", type=float, help="how long each row is measured (default 3)")
+    parser.add_argument("--seconds", type=float, help="how long each row is measured (default 2.5)")
     parser.add_argument("--answers-per-client", type=int, help="end each row after so many answers to each client")
     parser.add_argument("--streams", type=int, help="how many streams at once (default 50)")
     parser.add_argument(

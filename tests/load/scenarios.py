@@ -38,8 +38,8 @@ class Extent:
 
     clients: tuple[int, ...] = (1, 32, 128)
     api_clients: tuple[int, ...] = (1, 32)
-    seconds: float = 3.0
-    warm_up_s: float = 0.7
+    seconds: float = 2.5
+    warm_up_s: float = 0.5
     answers_per_client: int | None = None
     streams: int = 50
     streams_per_client: int = 2
@@ -47,7 +47,7 @@ class Extent:
 
 
 QUICK = Extent(
-    clients=(1, 32), api_clients=(32,), seconds=0.7, warm_up_s=0.3, streams=20, streams_per_client=1, cold_starts=1
+    clients=(1, 32), api_clients=(32,), seconds=0.5, warm_up_s=0.2, streams=20, streams_per_client=1, cold_starts=1
 )
 
 
