@@ -14,9 +14,10 @@ _LEAST_COVERED_PERCENT = 85
 _WHOLLY_COVERED = ("llm_gateway/limits/*", "llm_gateway/accounting.py", "core/tokens.py")
 
 _LINTS = (
-    ("ruff check", ["-m", "ruff", "check"]),
-    ("ruff format", ["-m", "ruff", "format", "--check"]),
+    ("ruff check", ["-m", "ruff", "check", ".", "buttress"]),
+    ("ruff format", ["-m", "ruff", "format", "--check", ".", "buttress"]),
     ("mypy --strict", ["-m", "mypy"]),
+    ("mypy --strict, the launcher", ["-m", "mypy", "buttress"]),
     ("import-linter", ["-c", "from importlinter.cli import lint_imports_command; lint_imports_command()"]),
 )
 
