@@ -12,7 +12,8 @@ Outcome = Literal["open", "answered", "refused", "cut", "client_gone", "no_answe
 class BillLine:
     """What one request cost. Tokens are those that the provider worked for: none when it refused.
 
-    A stream left by its client, or cut, is billed up to the last chunk that was produced, the whole prompt included.
+    The prompt is worked on, and billed, from the arrival of a request that is not going to be refused. A stream that
+    is cut, or left by its client, is billed up to the last chunk that was produced.
     `outcome`: open (still running), answered (all was sent), refused (an error status, before any work), cut (a
     scripted fault ended it), client_gone (the client closed the connection first), no_answer (the connection was
     broken off before work). `chunks` are the streamed events that carried output; `usage_reported` says whether the

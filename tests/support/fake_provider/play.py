@@ -89,6 +89,10 @@ class Play:
 
     async def _run(self) -> None:
         step = self.step
+        answer = compose(self.call, step, number=self.line.number, created_s=int(time.time()))
+        if step.status == 200 and step.connection in ("none", "never_answer") and not self.style.free:
+            # A request that is not going to be refused is worked on from its arrival, also when nobody waits for it.
+            self.line.input_tokens, self.line.cached_input_tokens = answer.input_tokens, answer.cached_input_tokens
         if step.hold_before_headers:
             await self.gate.wait()
         if step.delay_before_headers_s:
@@ -98,11 +102,10 @@ class Play:
         elif step.status != 200:
             self._refuse()
         else:
-            await self._answer()
+            await self._answer(answer)
 
     async def _break_off(self) -> None:
         if self.step.connection == "never_answer":
-            self._bill_input(compose(self.call, self.step, number=self.line.number, created_s=0))
             await asyncio.Event().wait()
         self.line.outcome = "no_answer"
         if self.step.connection == "reset":
@@ -125,20 +128,13 @@ class Play:
         self.line.outcome, self.line.status = "refused", status
         self.connection.write_json(status, self.style.error(status, message), headers)
 
-    async def _answer(self) -> None:
-        answer = compose(self.call, self.step, number=self.line.number, created_s=int(time.time()))
-        self._bill_input(answer)
+    async def _answer(self, answer: Answer) -> None:
         self.line.status = 200
         if self.call.stream:
             await self._stream(answer)
         else:
             await self._whole(answer)
         self.line.outcome = "answered"
-
-    def _bill_input(self, answer: Answer) -> None:
-        if not self.style.free:
-            self.line.input_tokens = answer.input_tokens
-            self.line.cached_input_tokens = answer.cached_input_tokens
 
     async def _whole(self, answer: Answer) -> None:
         reply = self.style.reply(self.call, answer)
