@@ -12,7 +12,7 @@ Protocol = Literal["openai", "anthropic", "azure", "bedrock", "cohere", "gemini"
 Seconds = Annotated[float, Field(gt=0, le=3600)]
 Usd = Annotated[Decimal, Field(ge=0, le=1_000_000, decimal_places=12, allow_inf_nan=False)]
 # What survives a URL's path, a header and a log line.
-Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._:/-]{0,127}$")]
+Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._:/-]{0,119}$")]
 VariableName = Annotated[str, Field(pattern=r"^[A-Z][A-Z0-9_]*$")]
 OneLine = Annotated[str, Field(max_length=500, pattern=r"^[\x20-\x7e]*$")]
 

@@ -8,6 +8,7 @@ import pytest
 
 from tests.support.api_server import ApiServer, api_server_on
 from tests.support.fake_provider import FakeProvider
+from tests.support.gateway_server import GatewayServer, gateway_on
 from tests.support.stack import RunningStack, running_stack
 
 
@@ -44,4 +45,11 @@ def fake_provider() -> Iterator[FakeProvider]:
 def api_server(stack: RunningStack, fake_provider: FakeProvider) -> Iterator[ApiServer]:
     """The API and the gateway under granian, on the tests' stack, whose one model is the fake provider's."""
     with api_server_on(stack, fake_provider.url) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def gateway(stack: RunningStack, fake_provider: FakeProvider) -> Iterator[GatewayServer]:
+    """The gateway alone, on the tests' stack, with several models that the fake provider plays."""
+    with gateway_on(stack, fake_provider) as server:
         yield server

@@ -1,0 +1,185 @@
+"""The gateway alone (`python -m llm_gateway`), on the tests' own stack, with the fake provider behind it."""
+
+import json
+import signal
+import sys
+from collections.abc import AsyncIterator, Iterator, Mapping
+from contextlib import asynccontextmanager, contextmanager
+from dataclasses import dataclass
+from os import environ
+from pathlib import Path
+
+import httpx
+from openai import AsyncOpenAI
+
+from stack.http_probe import wait_until_answers
+from stack.processes import Child, Part
+from tests.support.callers import Caller
+from tests.support.fake_provider import FakeProvider
+from tests.support.stack import RunningStack, free_ports
+
+PROVIDER_KEY = "canary-provider-key-7f3a"
+
+# Prices in US dollars for a million tokens: 1 and 2, so a token costs 1000 and 2000 nano-dollars.
+INPUT_NANO_USD, OUTPUT_NANO_USD = 1000, 2000
+
+MODELS_TOML = """
+[[models]]
+name = "fake/chat"
+description = "Does as scripted."
+note = "Whatever it says, it was told to say."
+context_window = 8192
+max_output_tokens = 256
+image_tokens = 100
+
+[[models.deployments]]
+base_url = "{url}/v1"
+api_key_env = "FAKE_PROVIDER_KEY"
+model = "scripted"
+price_usd_per_million_tokens = {{ input = 1, cached_input = 0.1, output = 2 }}
+
+[[models]]
+name = "fake/impatient"
+context_window = 8192
+max_output_tokens = 256
+
+[[models.deployments]]
+base_url = "{url}/v1"
+model = "scripted"
+price_usd_per_million_tokens = {{ input = 1, output = 2 }}
+timeouts = {{ first_byte_s = 0.3, idle_s = 0.3, total_s = 1.0 }}
+
+[[models]]
+name = "fake/o-series"
+context_window = 8192
+max_output_tokens = 256
+
+[[models.deployments]]
+base_url = "{url}/v1"
+model = "scripted"
+max_output_field = "max_completion_tokens"
+price_usd_per_million_tokens = {{ input = 1, output = 2 }}
+
+[[models]]
+name = "fake/unreachable"
+context_window = 8192
+max_output_tokens = 256
+
+[[models.deployments]]
+base_url = "{refused_url}/v1"
+model = "scripted"
+price_usd_per_million_tokens = {{ input = 1, output = 2 }}
+
+[[models]]
+name = "fake/with-fallback"
+context_window = 8192
+max_output_tokens = 256
+fallbacks = ["fake/chat"]
+
+[[models.deployments]]
+base_url = "{refused_url}/v1"
+model = "scripted"
+price_usd_per_million_tokens = {{ input = 3, output = 6 }}
+
+[[models]]
+name = "fake/claude"
+context_window = 8192
+max_output_tokens = 256
+
+[[models.deployments]]
+protocol = "anthropic"
+base_url = "{url}"
+api_key_env = "FAKE_PROVIDER_KEY"
+model = "claude-scripted"
+price_usd_per_million_tokens = {{ input = 1, output = 2 }}
+
+[[models]]
+name = "fake/without-key"
+context_window = 8192
+max_output_tokens = 256
+
+[[models.deployments]]
+base_url = "{url}/v1"
+api_key_env = "A_KEY_THAT_NOBODY_SET"
+model = "scripted"
+price_usd_per_million_tokens = {{ input = 1, output = 2 }}
+"""
+
+
+@dataclass(frozen=True)
+class GatewayServer:
+    """A gateway that answers at `url` (an OpenAI SDK's base URL is `base_url`)."""
+
+    url: str
+    child: Child
+    log_file: Path
+
+    @property
+    def base_url(self) -> str:
+        return f"{self.url}/llm/v1"
+
+    @asynccontextmanager
+    async def sdk(self, caller: Caller, *, max_retries: int = 0) -> AsyncIterator[AsyncOpenAI]:
+        """OpenAI's official client, with the caller's access token where its API key goes."""
+        async with AsyncOpenAI(
+            base_url=self.base_url, api_key=caller.access_token, max_retries=max_retries, timeout=30
+        ) as client:
+            yield client
+
+    @asynccontextmanager
+    async def http(self, caller: Caller) -> AsyncIterator[httpx.AsyncClient]:
+        """A plain HTTP client below the base URL, as the caller."""
+        async with httpx.AsyncClient(base_url=self.base_url, headers=caller.headers, timeout=30) as client:
+            yield client
+
+    def terminate(self) -> None:
+        """The server has been told to stop (SIGTERM), and is not waited for."""
+        self.child.process.send_signal(signal.SIGTERM)
+
+    def log_lines(self, event: str) -> list[dict[str, object]]:
+        """The log lines of this event, oldest first."""
+        lines = []
+        for raw in self.log_file.read_text().splitlines():
+            try:
+                line = json.loads(raw)
+            except ValueError:
+                continue  # granian's own words
+            if isinstance(line, dict) and line.get("event") == event:
+                lines.append(line)
+        return lines
+
+
+@contextmanager
+def gateway_on(
+    stack: RunningStack,
+    provider: FakeProvider,
+    *,
+    name: str = "gateway",
+    models_toml: str = MODELS_TOML,
+    extra_environment: Mapping[str, str] | None = None,
+) -> Iterator[GatewayServer]:
+    """Ready inside the block, gone after it. Another `name` for each that runs at the same time."""
+    port = free_ports(1)[0]
+    models_file = stack.state_dir / f"{name}.models.toml"
+    models_file.write_text(models_toml.format(url=provider.url, refused_url=provider.refused_url))
+    part = Part(
+        name=name,
+        command=[sys.executable, "-m", "llm_gateway"],
+        environ={
+            **environ,
+            **stack.environment(),
+            "PYTHONUNBUFFERED": "1",
+            "BUTTRESS_MODELS_FILE": str(models_file),
+            "BUTTRESS_GATEWAY_PORT": str(port),
+            "FAKE_PROVIDER_KEY": PROVIDER_KEY,
+            **(extra_environment or {}),
+        },
+        log_file=stack.state_dir / "logs" / f"{name}.log",
+        grace_s=40.0,
+    )
+    child = stack.start(part)
+    try:
+        wait_until_answers(child, port, "/health/ready", timeout_s=30)
+        yield GatewayServer(url=f"http://127.0.0.1:{port}", child=child, log_file=part.log_file)
+    finally:
+        stack.family.stop(name)
