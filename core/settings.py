@@ -12,8 +12,7 @@ from pathlib import Path
 from typing import Annotated, Final, Literal
 from urllib.parse import SplitResult, urlsplit
 
-from pydantic import Field, SecretStr, ValidationError, field_validator
-from pydantic_settings import BaseSettings, NoDecode, PydanticBaseSettingsSource, SettingsConfigDict
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator
 
 PREFIX: Final = "BUTTRESS_"
 
@@ -32,10 +31,10 @@ class SettingsInvalid(Exception):
         super().__init__(f"The configuration is not complete (see .env.example):\n{lines}")
 
 
-class Settings(BaseSettings):
+class Settings(BaseModel):
     """A complete and consistent configuration. Made by `load_settings` only, which checks what spans fields."""
 
-    model_config = SettingsConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
+    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
 
     env: Literal["development", "test", "production"] = "development"
     supabase_url: str
@@ -48,7 +47,7 @@ class Settings(BaseSettings):
     gateway_database_url: SecretStr
     models_file: Path = Path("llm_gateway/models.toml")
     llm_url: str | None = None
-    cors_origins: Annotated[tuple[str, ...], NoDecode] = ()
+    cors_origins: tuple[str, ...] = ()
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
     public_url: str = "http://127.0.0.1:8000"
     allow_plain_http: bool = False
@@ -59,7 +58,7 @@ class Settings(BaseSettings):
     def is_production(self) -> bool:
         return self.env == "production"
 
-    @field_validator("supabase_url", "jwks_url", "llm_url", "public_url", "jwt_issuer", mode="after")
+    @field_validator("supabase_url", "jwks_url", "llm_url", "public_url", mode="after")
     @classmethod
     def _is_http_url(cls, value: str | None) -> str | None:
         if not value:
@@ -99,18 +98,6 @@ class Settings(BaseSettings):
             if url is None or url.scheme not in {"http", "https"} or not url.hostname or origin != _origin_of(url):
                 raise ValueError(f"{origin!r} is not an origin like https://app.example.com (no path, no `*`)")
         return value
-
-    @classmethod
-    def settings_customise_sources(
-        cls,
-        settings_cls: type[BaseSettings],
-        init_settings: PydanticBaseSettingsSource,
-        env_settings: PydanticBaseSettingsSource,
-        dotenv_settings: PydanticBaseSettingsSource,
-        file_secret_settings: PydanticBaseSettingsSource,
-    ) -> tuple[PydanticBaseSettingsSource, ...]:
-        # `load_settings` is the only place that reads the environment: once, and from a mapping a test may pass.
-        return (init_settings,)
 
 
 def load_settings(environ: Mapping[str, str] | None = None) -> Settings:
