@@ -19,6 +19,7 @@ as $$
 declare
     h gateway.holds;
     m gateway.meters;
+    v_ours boolean := false;
     v_now timestamptz;
     v_now_ns bigint;
     v_month date;
@@ -32,8 +33,9 @@ begin
         v_now := coalesce(p_now, clock_timestamp());
         delete from gateway.holds
         where request_id = p_request_id and attempt = h.attempt and (p_state <> 'expired' or lease_expires_at <= v_now);
+        v_ours := found;
     end if;
-    if not found then
+    if not v_ours then
         return coalesce(
             (select state from gateway.usage where request_id = p_request_id order by settled_at desc limit 1), 'unknown'
         );
