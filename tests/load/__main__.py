@@ -10,14 +10,14 @@ from pathlib import Path
 from stack.errors import StackError
 from tests.load.measure import LoadFailed
 from tests.load.report import as_json, as_markdown
-from tests.load.scenarios import QUICK, USERS, Bench, Extent
+from tests.load.scenarios import QUICK, USERS, Bench, Extent, describe_machine
 from tests.load.subjects import NotReady, running_subjects
 
 
 def main() -> int:
     """0 when every request was answered and the accounts agree; the tables are on standard output."""
     options = _options()
-    extent = _extent(options)
+    extent, machine = _extent(options), describe_machine()
 
     def tell(line: str) -> None:
         print(f"  {line} …", file=sys.stderr, flush=True)
@@ -25,7 +25,7 @@ def main() -> int:
     tell("starting PostgreSQL, Supabase, the API with the gateway, and the fake provider")
     try:
         with running_subjects(USERS) as subjects:
-            report = asyncio.run(Bench(subjects, extent, tell).run())
+            report = asyncio.run(Bench(subjects, extent, machine, tell).run())
     except (StackError, LoadFailed, NotReady) as error:
         print(error, file=sys.stderr)
         return 1

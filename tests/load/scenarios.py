@@ -1,6 +1,7 @@
 """The measurements of one run, in the order that puts each one beside what it is compared with."""
 
 import base64
+import os
 import platform
 import subprocess
 import sys
@@ -72,8 +73,8 @@ class Report:
         ]
 
 
-def machine() -> str:
-    """The machine in one line, with the commit."""
+def describe_machine() -> str:
+    """The machine in one line, with the commit and what else it is busy with."""
     commit = subprocess.run(
         ["git", "rev-parse", "--short", "HEAD"],
         cwd=Path(__file__).parent,
@@ -84,13 +85,15 @@ def machine() -> str:
     memory_gb = int(psutil.virtual_memory().total) / 1e9
     python = f"Python {platform.python_version()}"
     system = f"{sys.platform} {platform.machine()}"
-    return f"{psutil.cpu_count()} cores, {memory_gb:.0f} GB, {system}, {python}, commit {commit or 'unknown'}"
+    busy = f"load average {os.getloadavg()[0]:.1f} before the run"
+    return f"{psutil.cpu_count()} cores, {memory_gb:.0f} GB, {system}, {python}, commit {commit or 'unknown'}, {busy}"
 
 
 class Bench:
     """One run; `tell` hears a line before each measurement."""
 
-    def __init__(self, subjects: Subjects, extent: Extent, tell: Callable[[str], None]) -> None:
+    def __init__(self, subjects: Subjects, extent: Extent, machine: str, tell: Callable[[str], None]) -> None:
+        self._machine = machine
         self._subjects = subjects
         self._extent = extent
         self._tell = tell
@@ -100,7 +103,7 @@ class Bench:
     async def run(self) -> Report:
         """Every row was measured, each right after what it is compared with."""
         extent = self._extent
-        report = Report(machine=machine(), extent=extent)
+        report = Report(machine=self._machine, extent=extent)
         for number in range(extent.cold_starts):
             self._tell(f"cold start {number + 1}")
             report.cold_starts.append(cold_start(self._subjects))
