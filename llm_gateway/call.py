@@ -11,7 +11,7 @@ from core.errors import ButtressError, InternalFault
 from core.logging import get_logger
 from llm_gateway import usage
 from llm_gateway.identity import Caller
-from llm_gateway.limits.ledger import Hold, Outcome, Usage
+from llm_gateway.limits.ledger import Outcome, Usage
 from llm_gateway.plan import Hop, Plan
 from llm_gateway.providers.contract import FailureKind, ProviderAnswer, ProviderFailure
 from llm_gateway.settlement import Charge
@@ -43,18 +43,17 @@ def error_of_interruption(why: Interruption) -> ButtressError:
 class Call:
     """A held call. All methods but `resolved` are synchronous: they work in a task that is being cancelled, too."""
 
-    def __init__(self, *, caller: Caller, request: ChatRequest, plan: Plan, hold: Hold, charge: Charge) -> None:
+    def __init__(self, *, caller: Caller, request: ChatRequest, plan: Plan, charge: Charge, began_s: float) -> None:
         self.caller = caller
         self.request = request
         self.plan = plan
-        self.hold = hold
         self.charge = charge
-        self.started_s = perf_counter()
+        self.began_s = began_s  # of perf_counter
         self.provider_s = 0.0
         self.hop: Hop | None = None  # who was asked last
         self.asked = False  # it may be at work
         self.answer: ProviderAnswer | None = None
-        self.stream: ChatStream | None = ChatStream(hide_usage=not request.wants_usage) if request.stream else None
+        self.stream: ChatStream | None = None
         self.usage: Usage | None = None
         self.interruption: Interruption | None = None
         self.stream_error: ButtressError | None = None  # told within the stream, status 200 having been sent
@@ -85,6 +84,8 @@ class Call:
     def asking(self, hop: Hop) -> None:
         """From here on the deployment may do work."""
         self.hop, self.asked = hop, True
+        if self.request.stream:
+            self.stream = ChatStream(hide_usage=not self.request.wants_usage, held_tokens=hop.estimate.output_tokens)
 
     def refused(self) -> None:
         """The deployment did no work."""
@@ -119,7 +120,11 @@ class Call:
 
     def overhead_s(self) -> float:
         """The time so far that was ours, not the provider's."""
-        return perf_counter() - self.started_s - self.provider_s
+        return self.age_s() - self.provider_s
+
+    def age_s(self) -> float:
+        """The time since the request arrived."""
+        return perf_counter() - self.began_s
 
     def report(self, status: int, error_code: str | None) -> None:
         """One log line with the call's figures, without a word of its content."""
@@ -138,6 +143,6 @@ class Call:
             input_tokens=used.input_tokens + used.cached_input_tokens if used else 0,
             output_tokens=used.output_tokens if used else 0,
             cost_nano_usd=used.cost_nano_usd if used else 0,
-            duration_ms=round((perf_counter() - self.started_s) * 1000, 1),
+            duration_ms=round(self.age_s() * 1000, 1),
             provider_ms=round(self.provider_s * 1000, 1),
         )

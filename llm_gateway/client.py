@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from time import perf_counter
 from typing import Final
 
 from core.asgi import Receive, Scope, Send
@@ -28,10 +29,11 @@ class Client:
     `standing` are the headers that go with whatever answer there will be.
     """
 
-    __slots__ = ("_receive", "_send", "_watcher", "answer_began", "gone", "headers", "standing")
+    __slots__ = ("_receive", "_send", "_watcher", "answer_began", "began_s", "gone", "headers", "standing")
 
     def __init__(self, scope: Scope, receive: Receive, send: Send) -> None:
         self.headers: dict[bytes, bytes] = dict(scope["headers"])
+        self.began_s = perf_counter()
         self._receive = receive
         self._send = send
         self._watcher: asyncio.Task[None] | None = None

@@ -13,15 +13,12 @@ from llm_gateway.plan import Hop
 from llm_gateway.providers.contract import FailureKind, ProviderAnswer, ProviderFailure
 from llm_gateway.wire.errors import error_event
 from llm_gateway.wire.headers import RawHeaders, usd
-from llm_gateway.wire.openai_answer import AnswerUnusable, ChatStream, read_completion
+from llm_gateway.wire.openai_answer import AnswerUnusable, ChatStream, StreamFault, read_completion
 
 MAX_WHOLE_BYTES: Final = 32 * 1024 * 1024
 # A chunk carries a token in an envelope of some hundred bytes; with the probabilities of twenty others, some thousand.
 _MAX_BYTES_A_TOKEN: Final = 8 * 1024
 _FREE_BYTES: Final = 1024 * 1024
-# Text can have tokens of a hundred bytes, but not one after the other.
-_MAX_TEXT_BYTES_A_TOKEN: Final = 16
-_FREE_TEXT_BYTES: Final = 512
 # After [DONE] only the end of the body is due; a provider that forgets it does not keep the client waiting.
 _AFTER_DONE_S: Final = 1.0
 # How long a client may take to accept the error event that ends its stream.
@@ -149,7 +146,7 @@ async def _pass_on(call: Call, client: Client, first: bytes, deadline_s: float) 
         async with asyncio.timeout_at(min(now_s() + idle_s, deadline_s)) as clock:
             await client.send(first)
             while stream.fault is None:
-                if sent_bytes > max_bytes or _says_too_much(stream, hop):
+                if sent_bytes > max_bytes:
                     return OutputLimitReached()
                 clock.reschedule(min(now_s() + (_AFTER_DONE_S if stream.saw_done else idle_s), deadline_s))
                 piece = await answer.read()
@@ -164,14 +161,8 @@ async def _pass_on(call: Call, client: Client, first: bytes, deadline_s: float) 
     except ProviderFailure:
         return None if stream.complete else StreamCut()
     if stream.fault is not None:
-        return StreamUnusable()
+        return OutputLimitReached() if stream.fault is StreamFault.TOO_MUCH else StreamUnusable()
     return None if stream.complete else StreamCut()
-
-
-def _says_too_much(stream: ChatStream, hop: Hop) -> bool:
-    """True once more was streamed than was held: no token has so many bytes that an honest provider gets here."""
-    held = hop.estimate.output_tokens
-    return stream.chunks > held or stream.text_bytes > held * _MAX_TEXT_BYTES_A_TOKEN + _FREE_TEXT_BYTES
 
 
 def _notes(hop: Hop) -> RawHeaders:

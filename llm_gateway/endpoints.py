@@ -43,6 +43,8 @@ class Endpoints:
         client.standing.append((b"x-buttress-call-id", call_id.encode()))
         try:
             await self._answer(scope, client, call_id)
+            if client.gone:
+                await asyncio.sleep(0)  # where a cancellation that came with the last byte is delivered, and ends
         except ClientGone:
             return
         except ButtressError as error:

@@ -65,7 +65,7 @@ class Pipeline:
         plan = plan_call(request, order_routes(self.catalog, model, rests=self.cooldowns.rests))
         hold, charge = await self._hold(caller, request, plan, call_id)
         client.standing += limit_headers(hold.requests, hold.tokens)
-        call = Call(caller=caller, request=request, plan=plan, hold=hold, charge=charge)
+        call = Call(caller=caller, request=request, plan=plan, charge=charge, began_s=client.began_s)
         await self._work(call, client)
 
     async def _hold(self, caller: Caller, request: ChatRequest, plan: Plan, call_id: str) -> tuple[Hold, Charge]:

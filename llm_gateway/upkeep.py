@@ -38,7 +38,7 @@ async def every(interval_s: float, work: Callable[[], Awaitable[object]], name: 
 async def renew_leases(pipeline: Pipeline) -> None:
     """Every call that takes long has a fresh lease; one whose hold is gone has been stopped."""
     for call in list(pipeline.calls):
-        if call.overhead_s() + call.provider_s < RENEW_EVERY_S or call.charge.resolution is not None:
+        if call.age_s() < RENEW_EVERY_S or call.charge.resolution is not None:
             continue
         if not await pipeline.ledger.renew(call.charge.request_id, LEASE_S):
             _stop(call, Interruption.LEASE_LOST)

@@ -21,6 +21,8 @@ _MAX_REPORTED_TOKENS: Final = 1_000_000_000
 # Providers send a token a chunk; where a chunk is longer than a token can be, its bytes tell more than its number.
 _LONGEST_TOKEN_CHUNK_BYTES: Final = 16
 _BYTES_A_TOKEN: Final = 4
+# A token may have a hundred bytes, but an answer of such tokens alone does not occur.
+_FREE_TEXT_BYTES: Final = 512
 # With stream_options.include_usage, every chunk but the last carries this. In valid JSON these bytes are always a key
 # and its value, never part of a string (the quotes would be escaped), so they can be cut without writing JSON anew.
 _NULL_USAGE: Final = (b',"usage":null', b', "usage": null')
@@ -40,6 +42,7 @@ class StreamFault(Enum):
 
     MALFORMED = "malformed"
     PROVIDER_ERROR = "provider_error"
+    TOO_MUCH = "too_much"
 
 
 class AnswerUnusable(ValueError):
@@ -91,12 +94,16 @@ def estimate_output_tokens(*, chunks: int, text_bytes: int) -> int:
 class ChatStream:
     """One streamed answer: `feed` gives the bytes for the client and keeps count of what they hold.
 
-    `fault` is set when nothing more may be passed on; what was good before it has been returned.
+    `fault` is set when nothing more may be passed on; what was good before it has been returned. `held_tokens` is the
+    most output that was paid for in advance: not one chunk more is passed on.
     """
 
-    __slots__ = ("_hide_usage", "_splitter", "chunks", "fault", "finished", "saw_done", "text_bytes", "usage")
+    __slots__ = (
+        "_held_tokens", "_hide_usage", "_splitter", "chunks", "fault", "finished", "saw_done", "text_bytes", "usage",
+    )  # fmt: skip
 
-    def __init__(self, *, hide_usage: bool) -> None:
+    def __init__(self, *, hide_usage: bool, held_tokens: int) -> None:
+        self._held_tokens = held_tokens
         self._splitter = SseSplitter(max_event_bytes=MAX_EVENT_BYTES)
         self._hide_usage = hide_usage
         self.usage: ReportedUsage | None = None
@@ -153,6 +160,8 @@ class ChatStream:
             self.fault = StreamFault.PROVIDER_ERROR if isinstance(chunk, dict) else StreamFault.MALFORMED
             return b""
         self._count_output(chunk.get("choices"))
+        if self.fault is not None:
+            return b""
         if "usage" not in chunk:
             return event
         self.usage = read_usage(chunk["usage"]) or self.usage
@@ -166,10 +175,17 @@ class ChatStream:
                 continue
             size = _text_bytes(choice.get("delta"))
             if size:  # an empty first delta, or one that only opens a tool call, is no token of output
-                self.chunks += 1
-                self.text_bytes += size
+                self._count_chunk(size)
             if choice.get("finish_reason"):
                 self.finished = True
+
+    def _count_chunk(self, size: int) -> None:
+        held_bytes = self._held_tokens * _LONGEST_TOKEN_CHUNK_BYTES + _FREE_TEXT_BYTES
+        if self.chunks >= self._held_tokens or self.text_bytes + size > held_bytes:
+            self.fault = StreamFault.TOO_MUCH
+            return
+        self.chunks += 1
+        self.text_bytes += size
 
 
 def _without_usage(event: bytes, chunk: dict[str, object]) -> bytes:

@@ -1,0 +1,122 @@
+"""A client that leaves: the provider's connection is closed, and one usage row says what was used, never nothing."""
+
+import asyncio
+import json
+
+import asyncpg
+import httpx
+import pytest
+
+from tests.support.callers import Caller, new_caller
+from tests.support.fake_provider import FakeProvider, Step
+from tests.support.gateway_ledger import open_holds, set_limits, usage_rows
+from tests.support.gateway_server import INPUT_NANO_USD, OUTPUT_NANO_USD, GatewayServer
+from tests.support.stack import RunningStack
+
+STREAM = {"model": "fake/chat", "stream": True, "messages": [{"role": "user", "content": "Tell me."}]}
+
+
+@pytest.fixture
+async def caller(stack: RunningStack, database: asyncpg.Connection, fake_provider: FakeProvider) -> Caller:
+    fake_provider.reset()
+    return await new_caller(stack, database)
+
+
+@pytest.mark.parametrize("chunks", [1, 2, 7])
+async def test_a_client_that_leaves_a_stream_pays_for_what_came(
+    chunks: int, gateway: GatewayServer, caller: Caller, database: asyncpg.Connection, fake_provider: FakeProvider
+) -> None:
+    fake_provider.script(Step(output_tokens=200, hold_after_chunks=chunks))
+    async with gateway.http(caller) as client, client.stream("POST", "/chat/completions", json=STREAM) as response:
+        assert response.status_code == 200
+        seen = 0
+        async for line in response.aiter_lines():
+            if line.startswith("data: ") and json.loads(line[6:])["choices"][0]["delta"].get("content"):
+                seen += 1
+            if seen == chunks:
+                break
+    await fake_provider.wait_for(client_gone=1)
+    [row] = await usage_rows(database, caller, count=1)
+    assert (row["state"], row["outcome"], row["estimated"]) == ("settled", "client_gone", True)
+    assert row["output_tokens"] == chunks
+    assert row["input_tokens"] >= 1
+    assert row["cost_nano_usd"] == row["input_tokens"] * INPUT_NANO_USD + chunks * OUTPUT_NANO_USD
+    assert await open_holds(database, caller) == 0
+
+
+async def test_a_client_that_leaves_before_the_first_chunk_pays_for_the_prompt(
+    gateway: GatewayServer, caller: Caller, database: asyncpg.Connection, fake_provider: FakeProvider
+) -> None:
+    fake_provider.script(Step(hold_after_chunks=0))
+    await _leave_once_held(gateway, caller, fake_provider, STREAM)
+    [row] = await usage_rows(database, caller, count=1)
+    assert (row["outcome"], row["estimated"], row["output_tokens"]) == ("client_gone", True, 0)
+    assert row["cost_nano_usd"] == row["input_tokens"] * INPUT_NANO_USD > 0
+
+
+async def test_a_client_that_leaves_before_the_provider_answered_pays_for_the_prompt(
+    gateway: GatewayServer, caller: Caller, database: asyncpg.Connection, fake_provider: FakeProvider
+) -> None:
+    fake_provider.script(Step(hold_before_headers=True))
+    await _leave_once_held(gateway, caller, fake_provider, STREAM)
+    [row] = await usage_rows(database, caller, count=1)
+    assert row["outcome"] == "client_gone"
+    assert row["cost_nano_usd"] > 0
+
+
+async def test_a_client_that_leaves_an_answer_that_is_not_streamed_pays_what_it_may_have_cost(
+    gateway: GatewayServer, caller: Caller, database: asyncpg.Connection, fake_provider: FakeProvider
+) -> None:
+    fake_provider.script(Step(hold_before_headers=True))
+    await _leave_once_held(gateway, caller, fake_provider, {**STREAM, "stream": False, "max_tokens": 20})
+    [row] = await usage_rows(database, caller, count=1)
+    assert (row["outcome"], row["estimated"], row["output_tokens"]) == ("client_gone", True, 20)
+    assert row["cost_nano_usd"] == row["held_nano_usd"]
+
+
+async def test_a_client_that_leaves_after_the_last_chunk_pays_exactly(
+    gateway: GatewayServer, caller: Caller, database: asyncpg.Connection, fake_provider: FakeProvider
+) -> None:
+    fake_provider.script(Step(output_tokens=5))
+    async with gateway.http(caller) as client, client.stream("POST", "/chat/completions", json=STREAM) as response:
+        async for line in response.aiter_lines():
+            if line == "data: [DONE]":
+                break
+    [row] = await usage_rows(database, caller, count=1)
+    assert (row["outcome"], row["estimated"], row["output_tokens"]) == ("ok", False, 5)
+
+
+async def test_two_hundred_clients_that_leave_leave_nothing_behind(
+    gateway: GatewayServer, caller: Caller, database: asyncpg.Connection, fake_provider: FakeProvider
+) -> None:
+    await set_limits(database, caller, requests_per_minute=1000, tokens_per_minute=1_000_000, calls_in_flight=200)
+    fake_provider.script(Step(times=200, output_tokens=100, hold_after_chunks=3))
+    arrived = asyncio.Semaphore(40)
+
+    async def leave() -> None:
+        async with arrived, gateway.http(caller) as client:
+            async with client.stream("POST", "/chat/completions", json=STREAM) as response:
+                async for line in response.aiter_lines():
+                    if line.startswith("data: "):
+                        return
+
+    await asyncio.gather(*(leave() for _ in range(200)))
+    await fake_provider.wait_for(client_gone=200, timeout_s=30)
+    rows = await usage_rows(database, caller, count=200)
+    assert {row["outcome"] for row in rows} == {"client_gone"}
+    assert all(row["cost_nano_usd"] > 0 for row in rows)
+    assert await open_holds(database, caller) == 0
+    in_flight = await database.fetchval("select in_flight from gateway.meters where subject_id = $1", caller.user_id)
+    assert in_flight == 0
+
+
+async def _leave_once_held(
+    gateway: GatewayServer, caller: Caller, provider: FakeProvider, body: dict[str, object]
+) -> None:
+    async with gateway.http(caller) as client:
+        asking = asyncio.create_task(client.post("/chat/completions", json=body))
+        await provider.wait_for(held=1)
+        asking.cancel()
+        with pytest.raises((asyncio.CancelledError, httpx.HTTPError)):
+            await asking
+    await provider.wait_for(client_gone=1)

@@ -1,0 +1,165 @@
+"""OpenAI's answers on their way back: bytes unchanged, usage read, nothing shown that was not asked for."""
+
+from typing import Any
+
+import orjson
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from llm_gateway.wire.openai_answer import (
+    AnswerUnusable,
+    ChatStream,
+    ReportedUsage,
+    StreamFault,
+    estimate_output_tokens,
+    read_completion,
+    read_usage,
+)
+from tests.unit.test_gateway_sse import cut
+
+Json = dict[str, Any]  # chunks are JSON of many shapes
+USAGE: Json = {"prompt_tokens": 9, "completion_tokens": 4, "prompt_tokens_details": {"cached_tokens": 5}}
+
+
+def chunk(content: str | None = None, **fields: object) -> Json:
+    delta = {} if content is None else {"content": content}
+    return {"id": "c", "choices": [{"index": 0, "delta": delta, "finish_reason": None}], **fields}
+
+
+def event(body: Json) -> bytes:
+    return b"data: " + orjson.dumps(body) + b"\n\n"
+
+
+FINISH = {"id": "c", "choices": [{"index": 0, "delta": {}, "finish_reason": "stop"}]}
+DONE = b"data: [DONE]\n\n"
+
+
+def run(stream: ChatStream, *pieces: bytes) -> bytes:
+    return b"".join([*(stream.feed(piece) for piece in pieces), stream.end()])
+
+
+@given(st.lists(st.text(max_size=12), max_size=8), st.data())
+def test_the_bytes_that_go_out_are_the_bytes_that_came_minus_the_usage_nobody_asked_for(
+    texts: list[str], data: st.DataObject
+) -> None:
+    plain = [event(chunk(text)) for text in texts]
+    asked = [event(chunk(text, usage=None)) for text in texts]
+    came = b"".join([*asked, event(FINISH), event({"id": "c", "choices": [], "usage": USAGE}), DONE])
+    stream = ChatStream(hide_usage=True, held_tokens=100)
+    assert run(stream, *data.draw(cut(came))) == b"".join([*plain, event(FINISH), DONE])
+    assert stream.usage == ReportedUsage(9, 5, 4)
+    assert stream.complete
+
+
+@given(st.lists(st.text(max_size=12), max_size=8), st.data())
+def test_a_client_that_asked_for_usage_gets_every_byte(texts: list[str], data: st.DataObject) -> None:
+    events = [*(event(chunk(text, usage=None)) for text in texts), event({"choices": [], "usage": USAGE}), DONE]
+    came = b": a comment\n\n" + b"".join(events)
+    stream = ChatStream(hide_usage=False, held_tokens=100)
+    assert run(stream, *data.draw(cut(came))) == came
+    assert stream.usage == ReportedUsage(9, 5, 4)
+
+
+def test_text_that_looks_like_usage_stays() -> None:
+    came = event(chunk('say ,"usage":null and , "usage": null', usage=None))
+    passed = run(ChatStream(hide_usage=True, held_tokens=100), came)
+    assert orjson.loads(passed[6:]) == chunk('say ,"usage":null and , "usage": null')
+
+
+def test_usage_beside_the_last_words_is_hidden_and_the_words_stay() -> None:
+    passed = run(ChatStream(hide_usage=True, held_tokens=100), event(chunk("bye", usage=USAGE)))
+    assert orjson.loads(passed[6:]) == chunk("bye")
+
+
+def test_chunks_are_counted_as_tokens() -> None:
+    stream = ChatStream(hide_usage=True, held_tokens=100)
+    run(stream, event(chunk("")), event(chunk("one")), event(chunk(" two")))
+    assert (stream.output_tokens, stream.complete) == (2, False)
+
+
+def test_reasoning_and_arguments_of_tools_are_output_too() -> None:
+    stream = ChatStream(hide_usage=True, held_tokens=100)
+    call = {"tool_calls": [{"index": 0, "function": {"arguments": '{"a":'}}]}
+    opening = {"tool_calls": [{"index": 0, "id": "x", "function": {"name": "f", "arguments": ""}}]}
+    for delta in ({"reasoning_content": "hm"}, opening, call):
+        stream.feed(event({"choices": [{"index": 0, "delta": delta}]}))
+    assert stream.chunks == 2
+
+
+def test_not_one_chunk_more_than_was_held_is_passed_on() -> None:
+    stream = ChatStream(hide_usage=True, held_tokens=2)
+    passed = stream.feed(b"".join(event(chunk(str(number))) for number in range(5)))
+    assert passed == event(chunk("0")) + event(chunk("1"))
+    assert (stream.fault, stream.output_tokens) == (StreamFault.TOO_MUCH, 2)
+
+
+def test_few_chunks_with_more_text_than_was_held_are_not_passed_on() -> None:
+    stream = ChatStream(hide_usage=True, held_tokens=2)
+    assert stream.feed(event(chunk("x" * 10_000))) == b""
+    assert stream.fault is StreamFault.TOO_MUCH
+
+
+@pytest.mark.parametrize(
+    ("raw", "fault"),
+    [
+        (b"data: {nonsense\n\n", StreamFault.MALFORMED),
+        (b"data: 7\n\n", StreamFault.MALFORMED),
+        (b'data: {"error": {"message": "the key sk-secret is bad"}}\n\n', StreamFault.PROVIDER_ERROR),
+    ],
+)
+def test_what_cannot_be_passed_on_is_not_and_what_came_before_is(raw: bytes, fault: StreamFault) -> None:
+    stream = ChatStream(hide_usage=True, held_tokens=100)
+    assert stream.feed(event(chunk("good")) + raw + event(chunk("never"))) == event(chunk("good"))
+    assert stream.fault is fault
+    assert not stream.complete
+
+
+def test_an_event_too_large_to_hold_is_a_fault() -> None:
+    stream = ChatStream(hide_usage=True, held_tokens=100)
+    assert stream.feed(b"data: " + b"x" * (5 * 1024 * 1024)) == b""
+    assert stream.fault is StreamFault.MALFORMED
+
+
+def test_a_last_event_without_its_empty_line_still_counts() -> None:
+    stream = ChatStream(hide_usage=True, held_tokens=100)
+    assert run(stream, event(chunk("a")), b"data: [DONE]\n") == event(chunk("a")) + b"data: [DONE]\n"
+    assert stream.complete
+
+
+@pytest.mark.parametrize(
+    "raw",
+    [
+        None,
+        [],
+        {},
+        {"prompt_tokens": 1},
+        {"prompt_tokens": True, "completion_tokens": 1},
+        {"prompt_tokens": -1, "completion_tokens": 1},
+        {"prompt_tokens": 1.5, "completion_tokens": 1},
+        {"prompt_tokens": 10**15, "completion_tokens": 1},
+    ],
+)
+def test_nonsense_is_no_usage(raw: object) -> None:
+    assert read_usage(raw) is None
+
+
+def test_cached_tokens_are_at_most_the_prompt() -> None:
+    assert read_usage({**USAGE, "prompt_tokens_details": {"cached_tokens": 99}}) == ReportedUsage(9, 9, 4)
+
+
+@pytest.mark.parametrize("raw", [b"", b"<html>", b"[]", b"{}", b'{"choices": []}', b'{"choices": {}}'])
+def test_what_is_no_completion_cannot_be_used(raw: bytes) -> None:
+    with pytest.raises(AnswerUnusable):
+        read_completion(raw)
+
+
+def test_a_completion_without_usage_gives_the_bytes_of_its_text() -> None:
+    body = {"choices": [{"message": {"content": "naïve"}}, {"message": {"content": "x"}}, "odd"]}
+    assert read_completion(orjson.dumps(body)) == (None, 7)
+
+
+def test_long_chunks_are_counted_by_their_bytes() -> None:
+    assert estimate_output_tokens(chunks=10, text_bytes=40) == 10
+    assert estimate_output_tokens(chunks=2, text_bytes=401) == 101
+    assert estimate_output_tokens(chunks=0, text_bytes=0) == 0
