@@ -2,7 +2,7 @@
 
 from collections.abc import AsyncGenerator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from typing import cast
+from typing import Final, cast
 
 from litestar import Litestar, Router
 from litestar.datastructures import State
@@ -18,7 +18,8 @@ from api.http.caller import provide_caller, require_caller
 from api.http.cors import Cors
 from api.http.errors import EXCEPTION_HANDLERS
 from api.http.flood import FloodGuard
-from api.http.methods import HeadAsGet
+from api.http.methods import AllMethods
+from api.http.mount import is_below, mount
 from api.http.pagination import provide_page
 from api.me.routes import ROUTER as ME
 from api.members.routes import ROUTER as MEMBERS
@@ -26,31 +27,42 @@ from api.services import Services
 from api.supabase.auth import SupabaseAuth
 from api.usage.routes import ROUTER as USAGE
 from api.workspaces.routes import ROUTER as WORKSPACES
-from core.asgi import AsgiApp, Edge
+from core.asgi import AsgiApp, Edge, Scope, render_envelope
+from core.errors import ButtressError
 from core.http import make_http_client
 from core.logging import configure_logging
 from core.settings import Settings, load_settings
 from core.tokens import TokenVerifier
+from llm_gateway import Gateway, create_gateway
+from llm_gateway import render_error as render_gateway_error
+
+GATEWAY_AT: Final = "/llm"
 
 
 def create_app(settings: Settings | None = None) -> AsgiApp:
     """The whole API as one ASGI application; nothing is connected before its lifespan begins.
 
-    Raises: SettingsInvalid naming everything that is missing or wrong in the environment.
+    Raises: SettingsInvalid, CatalogInvalid, naming everything that is missing or wrong.
     """
     settings = settings or load_settings()
     configure_logging(settings.log_level)
+    gateway = create_gateway(settings)
     # Litestar types the same ASGI messages more narrowly than the specification does.
-    litestar = cast("AsgiApp", build_litestar(settings))
-    edge = Edge(litestar, max_body_bytes=settings.max_body_bytes, production=settings.is_production)
-    return Cors(HeadAsGet(edge), origins=settings.cors_origins)
+    routes = AllMethods(cast("AsgiApp", build_litestar(settings, gateway)))
+    edge = Edge(
+        mount(GATEWAY_AT, gateway.serve, beside=routes),
+        max_body_bytes=settings.max_body_bytes,
+        production=settings.is_production,
+        render_error=_render_error,
+    )
+    return Cors(edge, origins=settings.cors_origins)
 
 
-def build_litestar(settings: Settings) -> Litestar:
+def build_litestar(settings: Settings, gateway: Gateway) -> Litestar:
     """The routes and what they share, without the layers that hold for every request."""
     return Litestar(
         route_handlers=[Router("/v1", route_handlers=[AUTH, ME, WORKSPACES, MEMBERS, USAGE]), HEALTH, openapi_json],
-        lifespan=[_services_of(settings)],
+        lifespan=[_services_of(settings, gateway), lambda _app: gateway.lifespan()],
         guards=[require_caller],
         request_class=StrictRequest,
         exception_handlers=EXCEPTION_HANDLERS,
@@ -67,7 +79,16 @@ def build_litestar(settings: Settings) -> Litestar:
     )
 
 
-def _services_of(settings: Settings) -> Callable[[Litestar], AbstractAsyncContextManager[None]]:
+def _render_error(error: ButtressError, request_id: str, scope: Scope) -> bytes:
+    """A refusal at the edge, in the format of the service it was meant for."""
+    render = render_gateway_error if is_below(GATEWAY_AT, scope) else render_envelope
+    return render(error, request_id, scope)
+
+
+def _services_of(settings: Settings, gateway: Gateway) -> Callable[[Litestar], AbstractAsyncContextManager[None]]:
+    async def gateway_check() -> bool:
+        return await gateway.unready_reason() is None
+
     @asynccontextmanager
     async def services(app: Litestar) -> AsyncGenerator[None, None]:
         async with make_http_client() as http:
@@ -79,7 +100,7 @@ def _services_of(settings: Settings) -> Callable[[Litestar], AbstractAsyncContex
                 sign_in_guards=SignInGuards(
                     by_account_and_ip=FloodGuard(burst=10, refill_s=6.0), by_ip=FloodGuard(burst=60, refill_s=1.0)
                 ),
-                checks=supabase_checks(settings, http),
+                checks={**supabase_checks(settings, http), "gateway": gateway_check},
             )
             yield
 

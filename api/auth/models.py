@@ -7,7 +7,7 @@ from uuid import UUID
 from pydantic import BaseModel, Field
 
 from api.http.body import RequestModel
-from api.http.text import Email, Password, Token
+from api.http.text import Email, Name, Password, Token
 from api.supabase.auth import AuthSession
 
 
@@ -16,6 +16,12 @@ class Credentials(RequestModel):
 
     email: Email
     password: Password
+
+
+class NewAccount(Credentials):
+    """An account to make; without a display name it gets one from the e-mail address."""
+
+    display_name: Name | None = None
 
 
 class RefreshRequest(RequestModel):

@@ -4,7 +4,7 @@ from typing import Any, Literal
 
 from litestar import Request, Response, Router, get, post
 
-from api.auth.models import Credentials, CurrentSession, RefreshRequest, Session, SignedUp
+from api.auth.models import Credentials, CurrentSession, NewAccount, RefreshRequest, Session, SignedUp
 from api.auth.service import SignInGuards, current_session
 from api.auth.service import sign_in as sign_in_once
 from api.auth.service import sign_up as sign_up_once
@@ -20,7 +20,7 @@ def _client_ip(request: Request[Any, Any, Any]) -> str:  # Any: Litestar's slots
 
 @post("/sign-up", status_code=201, opt=PUBLIC, responses=refusals(403, 409, 429, body=True, public=True))
 async def sign_up(
-    request: Request[Any, Any, Any], data: Credentials, supabase_auth: SupabaseAuth
+    request: Request[Any, Any, Any], data: NewAccount, supabase_auth: SupabaseAuth
 ) -> Response[Answer[SignedUp]]:
     """Make an account; signed in at once, unless e-mail addresses have to be confirmed."""
     done = await sign_up_once(supabase_auth, data, client_ip=_client_ip(request))

@@ -58,7 +58,7 @@ def validate(model: type[BaseModel], decoded: object) -> BaseModel:
             {
                 "field": ".".join(_printable(part) for part in error["loc"]),
                 "code": error["type"],
-                "message": error["msg"].removeprefix("Value error, "),
+                "message": _OUR_WORDS.get(error["type"], error["msg"].removeprefix("Value error, ")),
             }
             for error in fault.errors(include_url=False, include_context=False, include_input=False)[:_MAX_FAULTS]
         ]
@@ -67,6 +67,8 @@ def validate(model: type[BaseModel], decoded: object) -> BaseModel:
         ) from None
 
 
+# pydantic's own words for these name our classes
+_OUR_WORDS = {"model_type": "Must be a JSON object"}
 # A body of ten thousand unknown fields must not buy an answer of ten thousand sentences.
 _MAX_FAULTS = 50
 

@@ -24,14 +24,14 @@ class Answer(BaseModel, Generic[T]):
     """One thing."""
 
     data: T
-    meta: Meta = Meta()
+    meta: Meta = Field(default_factory=Meta)
 
 
 class Listing(BaseModel, Generic[T]):
     """One page of things."""
 
     data: list[T]
-    meta: PageMeta = PageMeta()
+    meta: PageMeta = Field(default_factory=PageMeta)
 
 
 class ErrorPart(BaseModel):

@@ -4,6 +4,7 @@ The one module that reads the secret key: with it, and only with it, Auth believ
 and its own rate limits count people rather than this server.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated, Final, Literal, NoReturn, TypeVar
 from urllib.parse import quote
@@ -79,7 +80,7 @@ _REFUSALS: Final[dict[str, ButtressError]] = {
     "signup_disabled": NotAllowed("New accounts are not accepted here.", code="sign_up_disabled"),
     "email_provider_disabled": NotAllowed("New accounts are not accepted here.", code="sign_up_disabled"),
     "weak_password": Unprocessable(
-        "This password is too weak: use at least 10 characters, with letters and digits.", code="weak_password"
+        "This password is too weak: make it longer, and mix letters with digits.", code="weak_password"
     ),
     "email_address_invalid": Unprocessable("This e-mail address is not accepted.", code="email_invalid"),
     "validation_failed": Unprocessable("Auth does not accept these values.", code="validation_failed"),
@@ -100,12 +101,16 @@ class SupabaseAuth:
     settings: Settings
     http: httpx.AsyncClient
 
-    async def sign_up(self, email: str, password: SecretStr, *, client_ip: str) -> AuthSession | None:
+    async def sign_up(
+        self, email: str, password: SecretStr, *, display_name: str | None, client_ip: str
+    ) -> AuthSession | None:
         """An account exists; None when the e-mail address has to be confirmed before there is a session.
 
         Raises: Conflict (email_taken, only where confirmation is off), Unprocessable, NotAllowed, TooManyRequests.
         """
-        body = {"email": email, "password": password.get_secret_value()}
+        body: dict[str, object] = {"email": email, "password": password.get_secret_value()}
+        if display_name is not None:
+            body["data"] = {"display_name": display_name}
         response = await self._post("/signup", body, client_ip=client_ip)
         return _parse(AuthSession, response) if b'"access_token"' in response.content else None
 
@@ -134,7 +139,7 @@ class SupabaseAuth:
         """The user of a session that has not been signed out, as Auth knows them now. Raises: SessionEnded."""
         return _parse(AuthUser, await self._send("GET", "/user", access_token=access_token))
 
-    async def _post(self, path: str, body: dict[str, str], *, client_ip: str) -> httpx.Response:
+    async def _post(self, path: str, body: Mapping[str, object], *, client_ip: str) -> httpx.Response:
         return await self._send("POST", path, body=body, client_ip=client_ip)
 
     async def _send(
@@ -142,7 +147,7 @@ class SupabaseAuth:
         method: str,
         path: str,
         *,
-        body: dict[str, str] | None = None,
+        body: Mapping[str, object] | None = None,
         access_token: str | None = None,
         client_ip: str | None = None,
     ) -> httpx.Response:
@@ -150,8 +155,9 @@ class SupabaseAuth:
             response = await self.http.request(
                 method,
                 f"{self.settings.supabase_url}/auth/v1{path}",
-                content=None if body is None else orjson.dumps(body),
-                headers=self._headers(access_token, client_ip),
+                # a POST of nothing would be sent as an octet stream, which Auth refuses
+                content=orjson.dumps(body or {}) if method == "POST" else None,
+                headers=self._headers(has_body=method == "POST", access_token=access_token, client_ip=client_ip),
             )
         except (httpx.ConnectTimeout, httpx.PoolTimeout) as cause:
             raise Unavailable from cause
@@ -163,12 +169,13 @@ class SupabaseAuth:
             _refuse(response)
         return response
 
-    def _headers(self, access_token: str | None, client_ip: str | None) -> dict[str, str]:
+    def _headers(self, *, has_body: bool, access_token: str | None, client_ip: str | None) -> dict[str, str]:
         headers = {
             "apikey": self.settings.supabase_publishable_key.get_secret_value(),
-            "content-type": "application/json",
             "accept": "application/json",
         }
+        if has_body:
+            headers["content-type"] = "application/json"
         if access_token is not None:
             headers["authorization"] = f"Bearer {access_token}"
         elif client_ip is not None and self.settings.supabase_secret_key is not None:
