@@ -30,12 +30,13 @@ _SECRET_NAMES: Final = (
     "dsn",
     "databaseurl",
 )
-# The same names inside a text: `password=…`, `"api_key": "…"`, and the password of a URL.
+# The same names inside a text, whoever wrote it: `password=…`, JSON (escaped or not), a Python dictionary or list of
+# headers; and the password of a URL.
 _NAMED_IN_TEXT: Final = re.compile(
     r"""(?ix)
-    ( (?:token|passw(?:or)?d|secret|api[_-]?key|secret[_-]?key|authorization|cookie|jwt) \\?["']?
-      \s* [:=] \s* )
-    (?: \\?"[^"]*" | '[^']*' | (?: (?:bearer|basic) \s+ )? [^\s"'\\,;&}\]]+ )
+    ( (?:token|passw(?:or)?d|secret|api[_-]?key|secret[_-]?key|authorization|cookies?|jwt)
+      (?: \\*["']? \s* [:=] | \\*["'] \s* , ) \s* )
+    (?: \\*"[^"]*" | b?'[^']*' | [\[{][^\]}]*[\]}] | (?: (?:bearer|basic) \s+ )? [^\s"'\\,;&}\]\)]+ )
     | (?<=://) [^\s/@:"']* : [^\s@/"']+ (?=@)
     """
 )
