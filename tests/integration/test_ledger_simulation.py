@@ -1,6 +1,6 @@
 """The ledger against a plain model of it: seeded steps, everything compared after each of them.
 
-Another run, or a longer one: `BUTTRESS_LEDGER_SEED=7 BUTTRESS_LEDGER_STEPS=100000 pytest tests/integration/test_ledger_simulation.py`.
+Another or a longer run: BUTTRESS_LEDGER_SEED="7 8" BUTTRESS_LEDGER_STEPS=100000 in the environment.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import asyncpg
 import pytest
 
 from tests.support.ledger import NOW_US, Clockwork, TestLimits, clockwork_of_its_own, new_user, set_limits
-from tests.support.ledger_model import UserModel, first_of_month, unit_ns
+from tests.support.ledger_model import UserModel, unit_ns
 
 SEEDS = [int(seed) for seed in os.environ.get("BUTTRESS_LEDGER_SEED", "1 2 3").split()]
 STEPS = int(os.environ.get("BUTTRESS_LEDGER_STEPS", "700"))
@@ -77,7 +77,9 @@ class Simulation:
             cost_nano_usd=cost,
             lease_ms=lease_ms,
         )
-        verdict, refusal = model.hold(self.now_us, request_id, attempt, tokens, cost, lease_ms)
+        verdict, refusal = model.hold(
+            self.now_us, request_id, attempt, tokens=tokens, cost_nano_usd=cost, lease_ms=lease_ms
+        )
         assert answer["verdict"] == verdict
         if refusal is not None:
             assert (answer["limit_name"], answer["retry_after_ms"]) == (refusal.limit_name, refusal.wait_ms)

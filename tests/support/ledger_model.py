@@ -67,7 +67,7 @@ class UserModel:
         return sum(hold.cost_nano_usd for hold in self.holds.values())
 
     def hold(
-        self, now_us: int, request_id: str, attempt: UUID, tokens: int, cost_nano_usd: int, lease_ms: int
+        self, now_us: int, request_id: str, attempt: UUID, *, tokens: int, cost_nano_usd: int, lease_ms: int
     ) -> tuple[str, Refusal | None]:
         """The verdict, and what stood in the way."""
         before = (self.requests_tat_ns, self.tokens_tat_ns, self.tokens_returned_ns, self.month, self.spent_nano_usd)

@@ -1,0 +1,323 @@
+"""Each limit by itself, on the real database, with a clock that the test moves."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from datetime import UTC, datetime
+from typing import Any
+from uuid import uuid4
+
+import asyncpg
+import pytest
+
+from tests.support.ledger import NOW_US, Clockwork, TestLimits, clockwork_of_its_own, new_user, set_limits
+
+SECOND_US = 1_000_000
+MINUTE_US = 60 * SECOND_US
+
+
+@pytest.fixture
+async def clockwork(database: asyncpg.Connection) -> AsyncIterator[Clockwork]:
+    async with clockwork_of_its_own(database) as own:
+        yield own
+
+
+async def user_with(clockwork: Clockwork, **limits: int) -> Any:  # asyncpg's own UUID class, which is no uuid.UUID
+    return await new_user(clockwork.database, TestLimits(**limits))
+
+
+@pytest.mark.parametrize("limit", [1, 7, 50, 999])
+async def test_exactly_the_limit_fits_at_once_and_then_one_at_a_time(clockwork: Clockwork, limit: int) -> None:
+    user_id = await user_with(clockwork, requests_per_minute=limit)
+    verdicts = [(await clockwork.hold(NOW_US, user_id))["verdict"] for _ in range(limit + 3)]
+    assert verdicts == ["held"] * limit + ["refused"] * 3
+    unit_us = -(-MINUTE_US // limit)
+    assert (await clockwork.hold(NOW_US + unit_us, user_id))["verdict"] == "held"
+    assert (await clockwork.hold(NOW_US + unit_us, user_id))["verdict"] == "refused"
+
+
+@pytest.mark.parametrize("limit", [3, 60, 997])
+async def test_a_refused_request_fits_after_exactly_the_time_it_was_told(clockwork: Clockwork, limit: int) -> None:
+    user_id = await user_with(clockwork, requests_per_minute=limit)
+    for _ in range(limit):
+        await clockwork.hold(NOW_US, user_id)
+    refused = await clockwork.hold(NOW_US + 12_345, user_id)
+    assert (refused["verdict"], refused["limit_name"]) == ("refused", "requests_per_minute")
+    back_us = NOW_US + 12_345 + refused["retry_after_ms"] * 1000
+    assert (await clockwork.hold(back_us - 1000, user_id))["verdict"] == "refused"
+    assert (await clockwork.hold(back_us, user_id))["verdict"] == "held"
+
+
+async def test_tokens_wait_is_exact_for_the_amount_asked(clockwork: Clockwork) -> None:
+    user_id = await user_with(clockwork, tokens_per_minute=6000)
+    await clockwork.hold(NOW_US, user_id, tokens=6000)
+    small = await clockwork.hold(NOW_US, user_id, tokens=1)
+    large = await clockwork.hold(NOW_US, user_id, tokens=3000)
+    assert (small["retry_after_ms"], large["retry_after_ms"]) == (10, 30_000)
+    assert large["limit_name"] == "tokens_per_minute"
+    assert (await clockwork.hold(NOW_US + 30 * SECOND_US, user_id, tokens=3000))["verdict"] == "held"
+
+
+async def test_a_call_larger_than_a_whole_limit_is_told_so_and_charged_nothing(clockwork: Clockwork) -> None:
+    user_id = await user_with(clockwork, tokens_per_minute=100, nano_usd_per_month=1000)
+    tokens = await clockwork.hold(NOW_US, user_id, tokens=101)
+    money = await clockwork.hold(NOW_US, user_id, cost_nano_usd=1001)
+    assert (tokens["verdict"], tokens["limit_name"]) == ("too_large", "tokens_per_minute")
+    assert (money["verdict"], money["limit_name"]) == ("too_large", "nano_usd_per_month")
+    assert (tokens["requests_remaining"], tokens["tokens_remaining"]) == (1000, 100)
+    assert (await clockwork.hold(NOW_US, user_id, tokens=100, cost_nano_usd=1000))["verdict"] == "held"
+
+
+@pytest.mark.parametrize("limit", ["requests_per_minute", "calls_in_flight"])
+async def test_a_limit_of_zero_is_never_worth_waiting_for(clockwork: Clockwork, limit: str) -> None:
+    user_id = await user_with(clockwork, **{limit: 0})
+    answer = await clockwork.hold(NOW_US, user_id)
+    assert (answer["verdict"], answer["limit_name"]) == ("too_large", limit)
+
+
+async def test_tokens_not_used_are_there_again_at_once(clockwork: Clockwork) -> None:
+    user_id = await user_with(clockwork, tokens_per_minute=6000)
+    await clockwork.hold(NOW_US, user_id, request_id="a", tokens=6000)
+    await clockwork.settle(NOW_US, "a", tokens=1000)
+    answer = await clockwork.hold(NOW_US, user_id, tokens=5000)
+    assert (answer["verdict"], answer["tokens_remaining"]) == ("held", 0)
+
+
+async def test_tokens_that_were_refilled_already_are_not_given_back_a_second_time(clockwork: Clockwork) -> None:
+    user_id = await user_with(clockwork, tokens_per_minute=6000)
+    await clockwork.hold(NOW_US, user_id, request_id="long", tokens=6000)
+    a_minute_later = NOW_US + MINUTE_US
+    await clockwork.hold(a_minute_later, user_id, request_id="full", tokens=6000)
+    await clockwork.settle(a_minute_later, "long", tokens=0)
+    answer = await clockwork.hold(a_minute_later, user_id, tokens=1)
+    assert (answer["verdict"], answer["tokens_remaining"]) == ("refused", 0)
+
+
+async def test_tokens_beyond_the_hold_are_waited_for(clockwork: Clockwork) -> None:
+    user_id = await user_with(clockwork, tokens_per_minute=6000)
+    await clockwork.hold(NOW_US, user_id, request_id="a", tokens=100)
+    await clockwork.settle(NOW_US, "a", tokens=12_000)
+    answer = await clockwork.hold(NOW_US, user_id, tokens=0)
+    assert (answer["verdict"], answer["retry_after_ms"]) == ("refused", 60_000)
+
+
+async def test_a_slot_comes_back_by_settle_by_void_and_by_reap(clockwork: Clockwork) -> None:
+    user_id = await user_with(clockwork, calls_in_flight=3)
+    for request_id in ("settled", "voided", "reaped"):
+        await clockwork.hold(NOW_US, user_id, request_id=request_id, lease_ms=1000)
+    full = await clockwork.hold(NOW_US, user_id)
+    assert (full["verdict"], full["limit_name"], full["retry_after_ms"]) == ("refused", "calls_in_flight", 1000)
+    await clockwork.settle(NOW_US, "settled")
+    await clockwork.void(NOW_US, "voided")
+    assert await clockwork.reap(NOW_US + SECOND_US) == 1
+    assert (await clockwork.hold(NOW_US + SECOND_US, user_id))["in_flight_remaining"] == 2
+
+
+async def test_void_gives_back_everything_but_the_request(clockwork: Clockwork) -> None:
+    user_id = await user_with(clockwork)
+    before = await clockwork.hold(NOW_US, user_id, request_id="a", tokens=500, cost_nano_usd=700)
+    await clockwork.void(NOW_US, "a")
+    after = await clockwork.hold(NOW_US, user_id, tokens=0)
+    assert before["requests_remaining"] - after["requests_remaining"] == 1
+    assert (after["tokens_remaining"], after["month_remaining"]) == (after["tokens_limit"], after["month_limit"])
+    [row] = await clockwork.usage("a")
+    assert (row["state"], row["cost_nano_usd"], row["outcome"]) == ("voided", 0, None)
+
+
+async def test_reaper_charges_what_was_held_and_says_that_it_guessed(clockwork: Clockwork) -> None:
+    user_id = await user_with(clockwork)
+    await clockwork.hold(NOW_US, user_id, request_id="a", tokens=500, cost_nano_usd=700, lease_ms=5000)
+    assert await clockwork.reap(NOW_US + 5 * SECOND_US - 1) == 0
+    assert await clockwork.reap(NOW_US + 5 * SECOND_US) == 1
+    [row] = await clockwork.usage("a")
+    assert (row["state"], row["outcome"], row["estimated"], row["cost_nano_usd"]) == ("expired", "unknown", True, 700)
+    assert row["input_tokens"] == 500
+    assert (await clockwork.meter(user_id))["spent_nano_usd"] == 700
+
+
+async def test_reaper_takes_no_more_than_its_batch_and_the_most_overdue_first(clockwork: Clockwork) -> None:
+    user_id = await user_with(clockwork)
+    for number in range(5):
+        await clockwork.hold(NOW_US, user_id, request_id=f"r{number}", lease_ms=1000 + 1000 * number)
+    assert await clockwork.reap(NOW_US + MINUTE_US, at_most=3) == 3
+    assert [len(await clockwork.usage(f"r{number}")) for number in range(5)] == [1, 1, 1, 0, 0]
+
+
+async def test_a_renewed_lease_outlives_the_old_one_and_is_never_shortened(clockwork: Clockwork) -> None:
+    user_id = await user_with(clockwork)
+    await clockwork.hold(NOW_US, user_id, request_id="a", lease_ms=10_000)
+    assert await clockwork.renew(NOW_US + 5 * SECOND_US, "a", 10_000)
+    assert await clockwork.renew(NOW_US + 5 * SECOND_US, "a", 1000)
+    assert await clockwork.reap(NOW_US + 14 * SECOND_US) == 0
+    assert await clockwork.reap(NOW_US + 15 * SECOND_US) == 1
+    assert not await clockwork.renew(NOW_US + 15 * SECOND_US, "a", 10_000)
+
+
+async def test_money_held_is_not_there_for_others_until_it_is_given_back(clockwork: Clockwork) -> None:
+    user_id = await user_with(clockwork, nano_usd_per_month=1000)
+    await clockwork.hold(NOW_US, user_id, request_id="a", cost_nano_usd=800)
+    refused = await clockwork.hold(NOW_US, user_id, cost_nano_usd=300)
+    # the money may come back any moment: to send the caller away until next month would be a lie
+    assert (refused["limit_name"], refused["retry_after_ms"], refused["month_remaining"]) == (
+        "nano_usd_per_month",
+        1000,
+        200,
+    )
+    await clockwork.settle(NOW_US, "a", cost_nano_usd=100)
+    assert (await clockwork.hold(NOW_US, user_id, cost_nano_usd=300))["month_remaining"] == 600
+
+
+async def test_debt_blocks_calls_that_cost_until_the_month_is_over_and_no_others(clockwork: Clockwork) -> None:
+    user_id = await user_with(clockwork, nano_usd_per_month=1000)
+    now_us = microseconds(datetime(2027, 2, 28, 23, 0, tzinfo=UTC))
+    await clockwork.hold(now_us, user_id, request_id="a", cost_nano_usd=1000)
+    await clockwork.settle(now_us, "a", cost_nano_usd=1500)
+    refused = await clockwork.hold(now_us, user_id, cost_nano_usd=1)
+    assert (refused["verdict"], refused["month_remaining"], refused["retry_after_ms"]) == ("refused", 0, 3_600_000)
+    assert (await clockwork.hold(now_us, user_id, cost_nano_usd=0))["verdict"] == "held"
+    assert (await clockwork.hold(now_us + 3600 * SECOND_US, user_id, cost_nano_usd=1))["verdict"] == "held"
+
+
+async def test_a_hold_across_midnight_of_the_first_is_paid_by_the_month_it_ends_in(clockwork: Clockwork) -> None:
+    user_id = await user_with(clockwork, nano_usd_per_month=1000)
+    december = microseconds(datetime(2027, 12, 31, 23, 59, 59, tzinfo=UTC))
+    january = december + SECOND_US
+    await clockwork.hold(december, user_id, request_id="done", cost_nano_usd=400)
+    await clockwork.settle(december, "done", cost_nano_usd=400)
+    await clockwork.hold(december, user_id, request_id="across", cost_nano_usd=600)
+    assert (await clockwork.hold(december, user_id, cost_nano_usd=1))["verdict"] == "refused"
+    # what is held may be spent in January, so January has that much less until it is settled
+    assert (await clockwork.hold(january, user_id, cost_nano_usd=500))["verdict"] == "refused"
+    assert (await clockwork.hold(january, user_id, cost_nano_usd=400))["verdict"] == "held"
+    await clockwork.settle(january, "across", cost_nano_usd=50)
+    meter = await clockwork.meter(user_id)
+    assert (str(meter["month"]), meter["spent_nano_usd"], meter["held_nano_usd"]) == ("2028-01-01", 50, 400)
+
+
+async def test_a_clock_that_steps_back_over_the_first_does_not_forget_the_month(clockwork: Clockwork) -> None:
+    user_id = await user_with(clockwork, nano_usd_per_month=1000)
+    january = microseconds(datetime(2028, 1, 1, tzinfo=UTC))
+    await clockwork.hold(january, user_id, request_id="a", cost_nano_usd=1000)
+    await clockwork.settle(january, "a", cost_nano_usd=1000)
+    assert (await clockwork.hold(january - SECOND_US, user_id, cost_nano_usd=1))["verdict"] == "refused"
+    assert (await clockwork.hold(january, user_id, cost_nano_usd=1))["verdict"] == "refused"
+
+
+async def test_an_edit_counts_from_the_next_call_and_forgets_nothing(clockwork: Clockwork) -> None:
+    user_id = await user_with(clockwork, requests_per_minute=10, tokens_per_minute=1000, nano_usd_per_month=1000)
+    for number in range(8):
+        await clockwork.hold(NOW_US, user_id, request_id=f"r{number}", tokens=100, cost_nano_usd=100)
+    await set_limits(clockwork.database, user_id, TestLimits(20, 2000, 9, 2000))
+    raised = await clockwork.hold(NOW_US, user_id, tokens=100, cost_nano_usd=100)
+    assert (raised["requests_remaining"], raised["tokens_remaining"]) == (11, 1100)
+    assert (raised["in_flight_remaining"], raised["month_remaining"]) == (0, 1100)
+    await set_limits(clockwork.database, user_id, TestLimits(5, 500, 100, 500))
+    lowered = await clockwork.hold(NOW_US, user_id, tokens=1, cost_nano_usd=1)
+    assert lowered["verdict"] == "refused"
+    assert [lowered[f"{name}_remaining"] for name in ("requests", "tokens", "month")] == [0, 0, 0]
+    # nine requests count as used of five: four to wait off, and one for the next to fit
+    assert lowered["requests_reset_ms"] == 9 * 12_000
+
+
+async def test_limits_come_from_the_user_then_their_plan_then_the_default_plan(clockwork: Clockwork) -> None:
+    await clockwork.database.execute(
+        "insert into gateway.plans (name, requests_per_minute, tokens_per_minute, calls_in_flight, nano_usd_per_month)"
+        " values ('pro', 600, 700, 80, 900)"
+    )
+    user_id = await new_user(clockwork.database)
+    free = await clockwork.database.fetchval("select requests_per_minute from gateway.plans where is_default")
+    assert (await clockwork.hold(NOW_US, user_id))["requests_limit"] == free
+    await clockwork.database.execute("insert into gateway.user_limits (user_id, plan) values ($1, 'pro')", user_id)
+    on_plan = await clockwork.hold(NOW_US, user_id)
+    assert [on_plan[f"{name}_limit"] for name in ("requests", "tokens", "in_flight", "month")] == [600, 700, 80, 900]
+    await clockwork.database.execute("update gateway.user_limits set tokens_per_minute = 42")
+    assert (await clockwork.hold(NOW_US, user_id))["tokens_limit"] == 42
+
+
+async def test_there_is_never_a_second_default_plan(clockwork: Clockwork) -> None:
+    with pytest.raises(asyncpg.UniqueViolationError):
+        await clockwork.database.execute(
+            "insert into gateway.plans (name, is_default, requests_per_minute, tokens_per_minute, calls_in_flight,"
+            " nano_usd_per_month) values ('second', true, 1, 1, 1, 1)"
+        )
+
+
+async def test_without_a_default_plan_nobody_calls_for_free(clockwork: Clockwork) -> None:
+    user_id = await new_user(clockwork.database)
+    await clockwork.database.execute("update gateway.plans set is_default = false")
+    with pytest.raises(asyncpg.ObjectNotInPrerequisiteStateError):
+        await clockwork.hold(NOW_US, user_id)
+
+
+async def test_a_user_who_does_not_exist_gets_no_hold_and_no_meter(clockwork: Clockwork) -> None:
+    nobody = uuid4()
+    assert (await clockwork.hold(NOW_US, nobody))["verdict"] == "unknown_user"
+    assert not await clockwork.database.fetchval("select count(*) from gateway.meters where subject_id = $1", nobody)
+
+
+async def test_the_same_id_is_charged_once_and_let_through_once(clockwork: Clockwork) -> None:
+    user_id, attempt = await user_with(clockwork), uuid4()
+    first = await clockwork.hold(NOW_US, user_id, request_id="a", attempt=attempt, tokens=10)
+    lost = await clockwork.hold(NOW_US, user_id, request_id="a", attempt=attempt, tokens=10)
+    second = await clockwork.hold(NOW_US, user_id, request_id="a", tokens=10)
+    assert [answer["verdict"] for answer in (first, lost, second)] == ["held", "held", "duplicate"]
+    assert (await clockwork.meter(user_id))["in_flight"] == 1
+    await clockwork.settle(NOW_US, "a", tokens=10)
+    for somebody in (user_id, await user_with(clockwork)):
+        assert (await clockwork.hold(NOW_US, somebody, request_id="a"))["verdict"] == "duplicate"
+    assert await clockwork.database.fetchval("select count(*) from gateway.holds where request_id = 'a'") == 0
+
+
+async def test_a_lost_answer_is_given_again_even_when_nothing_more_would_fit(clockwork: Clockwork) -> None:
+    user_id, attempt = await user_with(clockwork, calls_in_flight=1), uuid4()
+    await clockwork.hold(NOW_US, user_id, request_id="a", attempt=attempt)
+    assert (await clockwork.hold(NOW_US, user_id, request_id="a", attempt=attempt))["verdict"] == "held"
+    assert (await clockwork.hold(NOW_US, user_id, request_id="a"))["verdict"] == "refused"
+
+
+async def test_who_finishes_second_changes_nothing_and_learns_what_happened(clockwork: Clockwork) -> None:
+    user_id = await user_with(clockwork)
+    await clockwork.hold(NOW_US, user_id, request_id="a", cost_nano_usd=100)
+    assert await clockwork.settle(NOW_US, "a", cost_nano_usd=40) == "settled"
+    assert await clockwork.settle(NOW_US, "a", cost_nano_usd=90) == "settled"
+    assert await clockwork.void(NOW_US, "a") == "settled"
+    assert await clockwork.settle(NOW_US, "never held") == "unknown"
+    assert [row["cost_nano_usd"] for row in await clockwork.usage("a")] == [40]
+
+
+@pytest.mark.parametrize(
+    ("tokens", "cost", "lease_ms"), [(-1, 0, 1000), (0, -1, 1000), (0, 0, 999), (0, 0, 3_600_001), (10**9 + 1, 0, 1000)]
+)
+async def test_amounts_out_of_range_are_refused_by_the_database_too(
+    clockwork: Clockwork, tokens: int, cost: int, lease_ms: int
+) -> None:
+    user_id = await user_with(clockwork)
+    with pytest.raises(asyncpg.InvalidParameterValueError):
+        await clockwork.hold(NOW_US, user_id, tokens=tokens, cost_nano_usd=cost, lease_ms=lease_ms)
+
+
+async def test_a_usage_row_stays_under_600_bytes_at_its_widest(clockwork: Clockwork) -> None:
+    user_id = await user_with(clockwork)
+    await clockwork.database.execute(
+        "select gateway.hold_at($1, $2, $3, $4, $4, $5, 10, 10, 1000)",
+        datetime(2027, 1, 1, tzinfo=UTC),
+        "r" * 64,
+        uuid4(),
+        user_id,
+        "m" * 128,
+    )
+    await clockwork.database.execute(
+        "select gateway.settle_at($1, $2, 'provider_error', true, $3, 1000000000, 1000000000, 1000000000, $4)",
+        datetime(2027, 1, 1, tzinfo=UTC),
+        "r" * 64,
+        "d" * 128,
+        10**15,
+    )
+    size = await clockwork.database.fetchval(
+        "select pg_column_size(u.*) from gateway.usage as u where u.request_id = $1", "r" * 64
+    )
+    assert size < 600
+
+
+def microseconds(moment: datetime) -> int:
+    return int(moment.timestamp()) * SECOND_US
