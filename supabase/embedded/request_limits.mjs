@@ -3,6 +3,7 @@
 const MIB = 1024 * 1024;
 const DEFAULT_LIMIT = 10 * MIB;
 const FORM_OVERHEAD = MIB; // boundary lines and fields around an uploaded file
+const DRAINED = 64 * MIB; // so much more is read and thrown away: a client that is cut off while it sends never sees the answer
 const UNITS = { B: 1, KB: 1000, KIB: 1024, MB: 1e6, MIB, GB: 1e9, GIB: 1024 * MIB };
 
 /** Boundary. `fileSizeLimit` is config.toml's notation ("50MiB"); objects may be that large, anything else 10 MiB. */
@@ -11,21 +12,28 @@ export function limitBodies({ fileSizeLimit = "50MiB" }) {
   return async (request, next) => {
     if (!request.body) return next(request);
     const limit = new URL(request.url).pathname.startsWith("/storage/v1/object/") ? objectLimit : DEFAULT_LIMIT;
-    const chunks = [];
-    let size = Number(request.headers.get("content-length") ?? 0);
-    if (size > limit) return tooLarge(limit);
-    size = 0;
-    for await (const chunk of request.body) {
-      size += chunk.byteLength;
-      if (size > limit) return tooLarge(limit);
-      chunks.push(chunk);
-    }
+    const body = await readUpTo(limit, request.body);
+    if (!body) return tooLarge(limit);
     const { method, headers, url } = request;
-    return next(new Request(url, { method, headers, body: Buffer.concat(chunks) }));
+    return next(new Request(url, { method, headers, body }));
   };
 }
 
-function bytesOf(text) {
+/** The whole body, or undefined where it is larger than that. */
+async function readUpTo(limit, stream) {
+  let chunks = [];
+  let size = 0;
+  for await (const chunk of stream) {
+    size += chunk.byteLength;
+    if (size <= limit) chunks.push(chunk);
+    else chunks = [];
+    if (size > limit + DRAINED) break;
+  }
+  return size <= limit ? Buffer.concat(chunks) : undefined;
+}
+
+/** 52428800 for "50MiB"; what cannot be read counts as that. */
+export function bytesOf(text) {
   const match = /^(\d+(?:\.\d+)?)\s*([KMG]?i?B)$/i.exec(text);
   return match ? Number(match[1]) * UNITS[match[2].toUpperCase()] : 50 * MIB;
 }

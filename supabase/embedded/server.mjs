@@ -84,7 +84,7 @@ function boundary(configuration, app) {
       "rest-requests": restRequests({ schemas: configuration.project.api.schemas, jwtSecret: configuration.jwtSecret }),
       "one-time-passwords": verifyByEmail,
       "storage-uploads": unwrapUploads,
-      "storage-links": storageLinks,
+      "storage-links": storageLinks(configuration),
       "storage-listing": listFolders,
     }),
   ];
@@ -92,7 +92,7 @@ function boundary(configuration, app) {
 }
 
 async function serve(configuration) {
-  await bootstrap(configuration.databaseUrl);
+  await bootstrap(configuration);
   setExperimental("storage", true);
   const connect = connector(configuration);
   const connection = connect();
@@ -165,7 +165,7 @@ async function main([command]) {
   const configuration = readConfiguration(process.env, command);
   allowOnlyDatabase(configuration.databaseUrl);
   quietConsole();
-  if (command === "bootstrap") return bootstrap(configuration.databaseUrl);
+  if (command === "bootstrap") return bootstrap(configuration);
   await serve(configuration);
   surviveStrayErrors();
 }

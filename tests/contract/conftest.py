@@ -3,12 +3,15 @@
 import asyncio
 import os
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 from uuid import uuid4
 
 import asyncpg
 import httpx
 import pytest
+from supabase import AsyncClient, acreate_client
+from supabase.lib.client_options import AsyncClientOptions
 
 from tests.support.callers import PASSWORD, Caller, sign_up
 from tests.support.embedded_supabase import EmbeddedSupabase, create_database, embedded_supabase
@@ -28,10 +31,14 @@ def supabase(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFa
         return
     stack: RunningStack = request.getfixturevalue("stack")
     url = asyncio.run(create_database(stack))
-    overrides = {SKIP: os.environ[SKIP]} if SKIP in os.environ else {}
-    with embedded_supabase(stack, url, tmp_path_factory.mktemp("embedded"), **overrides) as running:
+    with embedded_supabase(stack, url, tmp_path_factory.mktemp("embedded"), **skipped_patch()) as running:
         asyncio.run(_run_probe(url))
         yield running
+
+
+def skipped_patch() -> dict[str, str]:
+    """What a server's environment must have so that it goes without the patch a run of these tests leaves out."""
+    return {SKIP: os.environ[SKIP]} if SKIP in os.environ else {}
 
 
 async def _run_probe(url: str) -> None:
@@ -79,3 +86,39 @@ def sign_up_response(anonymous: httpx.AsyncClient) -> Callable[..., Awaitable[ht
         return await anonymous.post("/auth/v1/signup", json={"email": address, "password": PASSWORD, "data": data})
 
     return sign_up_as
+
+
+@asynccontextmanager
+async def official_client(supabase: EmbeddedSupabase, caller: Caller | None = None) -> AsyncIterator[AsyncClient]:
+    """The official client, as that person; over one HTTP client that is closed in the end."""
+    headers = {"Authorization": f"Bearer {caller.access_token}"} if caller else {}
+    async with httpx.AsyncClient(timeout=20) as http:
+        options = AsyncClientOptions(headers=headers, httpx_client=http)
+        yield await acreate_client(supabase.supabase_url, supabase.publishable_key, options)
+
+
+@pytest.fixture
+async def client(supabase: EmbeddedSupabase) -> AsyncIterator[AsyncClient]:
+    """The official client of nobody in particular."""
+    async with official_client(supabase) as made:
+        yield made
+
+
+@pytest.fixture
+async def mine(supabase: EmbeddedSupabase, person: Caller) -> AsyncIterator[AsyncClient]:
+    """The official client of the person."""
+    async with official_client(supabase, person) as made:
+        yield made
+
+
+@pytest.fixture
+async def theirs(supabase: EmbeddedSupabase) -> AsyncIterator[AsyncClient]:
+    """The official client of somebody else."""
+    async with official_client(supabase, await sign_up(supabase)) as made:
+        yield made
+
+
+@pytest.fixture
+def folder(person: Caller) -> str:
+    """A folder of the person's in the bucket `papers`, used by no other test."""
+    return f"{person.user_id}/{uuid4().hex}"

@@ -31,7 +31,9 @@ export class StorageFiles {
     return { httpStatusCode: 206, metadata: { ...metadata, contentLength: body.byteLength, contentRange }, body };
   }
 
-  async uploadObject(bucket, key, _version, body, contentType, cacheControl) {
+  async uploadObject(bucket, key, _version, body, contentType, givenCacheControl) {
+    // lite forgets the header on signed uploads
+    const cacheControl = currentRequest()?.request.headers.get("cache-control") ?? givenCacheControl;
     const bytes = Buffer.from(body instanceof Uint8Array ? body : await new Response(body).arrayBuffer());
     const described = { key, contentType, cacheControl, eTag: `"${createHash("md5").update(bytes).digest("hex")}"` };
     await this.#write(bucket, key, bytes, described);

@@ -2,6 +2,7 @@
 //
 // lite 0.10.0 refuses forms on signed uploads (415), ignores that field, and checks the size limit only where the client
 // states a length.
+import { currentRequest } from "./request_context.mjs";
 
 const UPLOAD = /^\/storage\/v1\/object\/(?!list\/|list-v2\/|move$|copy$|info\/|sign\/|upload\/sign\/)[^/]+\/.+/;
 const SIGNED_UPLOAD = /^\/storage\/v1\/object\/upload\/sign\/[^/]+\/.+/;
@@ -20,7 +21,9 @@ export async function unwrapUploads(request, next) {
   if (!file) return Response.json({ statusCode: "400", error: "InvalidRequest", message: "The form has no file" }, { status: 400 });
   headers.set("content-length", String(file.byteLength));
   headers.delete("transfer-encoding");
-  return next(new Request(request.url, { method: request.method, headers, body: file }));
+  const unwrapped = new Request(request.url, { method: request.method, headers, body: file });
+  Object.assign(currentRequest(), { request: unwrapped });
+  return next(unwrapped);
 }
 
 async function fileOfForm(request, headers) {

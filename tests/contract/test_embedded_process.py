@@ -1,0 +1,189 @@
+"""The server as a process: it starts only where it may, says when it is ready, and leaves when told or left alone."""
+
+import json
+import signal
+import socket
+import subprocess
+from collections.abc import Mapping
+from pathlib import Path
+
+import asyncpg
+import httpx
+import pytest
+
+from stack import node, supabase
+from tests.support.embedded_supabase import create_database, running_server, server_environment
+from tests.support.stack import RunningStack, free_ports
+
+LEAVES_WITHIN_S = 5.0
+
+
+@pytest.fixture
+async def environ(stack: RunningStack, tmp_path: Path) -> dict[str, str]:
+    """The environment of a server with an empty database."""
+    return server_environment(stack, await create_database(stack), tmp_path, port=free_ports(1)[0])
+
+
+def run(environ: Mapping[str, str], command: str = "serve") -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [str(node.node_path()), str(supabase.SERVER), command],
+        env=dict(environ),
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=False,
+    )
+
+
+@pytest.mark.parametrize("command", ["serve", "bootstrap"])
+async def test_it_never_runs_in_production(environ: dict[str, str], command: str) -> None:
+    done = run({**environ, "BUTTRESS_ENV": "production"}, command)
+    assert done.returncode == 2
+    assert "production" in done.stderr
+    assert "at " not in done.stderr.split("\n", 1)[1]
+
+
+async def test_everything_that_is_missing_is_named_at_once(environ: dict[str, str]) -> None:
+    broken = {
+        **{name: value for name, value in environ.items() if name != "SUPABASE_DB_URL"},
+        "SUPABASE_JWT_SECRET": "short",
+        "SUPABASE_SECRET_KEY": "secret",
+        "SUPABASE_PORT": "many",
+    }
+    done = run(broken)
+    assert done.returncode == 2
+    for name in ("SUPABASE_DB_URL", "SUPABASE_JWT_SECRET", "SUPABASE_SECRET_KEY", "SUPABASE_PORT"):
+        assert name in done.stderr
+    assert len(done.stderr.splitlines()) == 1
+
+
+async def test_a_project_file_that_cannot_be_read_is_named(environ: dict[str, str], tmp_path: Path) -> None:
+    broken = tmp_path / "broken.toml"
+    broken.write_text("[api\n")
+    done = run({**environ, "SUPABASE_CONFIG": str(broken)})
+    assert done.returncode == 2
+    assert str(broken) in done.stderr
+
+
+async def test_a_database_that_is_not_there_ends_it_with_a_sentence(environ: dict[str, str]) -> None:
+    nowhere = f"postgresql://postgres@127.0.0.1:{free_ports(1)[0]}/postgres"
+    done = run({**environ, "SUPABASE_DB_URL": nowhere})
+    assert done.returncode == 1
+    assert done.stderr.startswith("the embedded Supabase cannot start")
+    assert len(done.stderr.splitlines()) == 1
+
+
+async def test_a_port_that_is_taken_ends_it_with_a_sentence(environ: dict[str, str]) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        done = run({**environ, "SUPABASE_PORT": str(taken.getsockname()[1])})
+    assert done.returncode == 1
+    assert "EADDRINUSE" in done.stderr
+    assert len(done.stderr.splitlines()) == 1
+
+
+async def test_it_says_when_it_is_ready_and_leaves_when_told(environ: dict[str, str], tmp_path: Path) -> None:
+    with running_server(environ) as process:
+        ready = json.loads((tmp_path / "server.log").read_text().splitlines()[0])
+        assert ready == {"event": "ready", "url": environ["SUPABASE_PUBLIC_URL"]}
+        with httpx.Client(base_url=ready["url"]) as idle:  # an idle connection does not hold it up
+            idle.get("/health")
+            process.send_signal(signal.SIGTERM)
+            assert process.wait(LEAVES_WITHIN_S) == 0
+
+
+async def test_it_leaves_when_its_parent_is_gone(environ: dict[str, str]) -> None:
+    with running_server({**environ, "SUPABASE_EXIT_WITH_PARENT": "1"}) as process:
+        assert process.stdin is not None
+        process.stdin.close()
+        assert process.wait(LEAVES_WITHIN_S) == 0
+
+
+async def test_otherwise_it_outlives_its_standard_input(environ: dict[str, str]) -> None:
+    with running_server(environ) as process:
+        assert process.stdin is not None
+        process.stdin.close()
+        assert httpx.get(f"{environ['SUPABASE_PUBLIC_URL']}/health").status_code == 200
+        assert process.poll() is None
+
+
+async def test_it_connects_to_nothing_but_its_database(environ: dict[str, str]) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = listener.getsockname()[1]
+        guard = (supabase.SERVER.parent / "no_phoning_home.mjs").as_uri()
+        script = f"""
+            import {{ allowOnlyDatabase }} from {json.dumps(guard)};
+            import net from "node:net";
+            allowOnlyDatabase(process.env.SUPABASE_DB_URL);
+            const tried = await Promise.allSettled([
+              fetch("http://127.0.0.1:{port}/"),
+              new Promise((done, failed) => net.connect({port}, "127.0.0.1").on("connect", done).on("error", failed)),
+              new Promise((done, failed) => {{
+                const {{ hostname, port }} = new URL(process.env.SUPABASE_DB_URL);
+                net.connect(Number(port), hostname).on("connect", done).on("error", failed);
+              }}),
+            ]);
+            console.log(JSON.stringify(tried.map((one) => one.status)));
+            process.exit(0);
+        """
+        done = subprocess.run(
+            [str(node.node_path()), "--input-type=module", "-e", script],
+            env=environ,
+            capture_output=True,
+            text=True,
+            timeout=30,
+            check=False,
+        )
+    assert json.loads(done.stdout) == ["rejected", "rejected", "fulfilled"], done.stderr
+
+
+def test_no_telemetry_is_installed() -> None:
+    modules = supabase.SERVER.parent / "node_modules"
+    assert (modules / "@supabase" / "lite").is_dir()
+    for name in ("@sentry/node", "@electric-sql/pglite", "@vercel/detect-agent", "@supabase/pg-delta"):
+        manifest = json.loads((modules / name / "package.json").read_text())
+        assert manifest["name"] == "tslib", f"{name} is really there"
+    assert not (modules / "@opentelemetry").exists()
+
+
+def test_the_lock_file_pins_hashes_and_names_no_address() -> None:
+    lock = json.loads((supabase.SERVER.parent / "package-lock.json").read_text())
+    packages = {name: entry for name, entry in lock["packages"].items() if name}
+    assert packages
+    for name, entry in packages.items():
+        assert entry["integrity"].startswith("sha512-"), name
+        assert "resolved" not in entry, name
+    manifest = json.loads((supabase.SERVER.parent / "package.json").read_text())
+    for name, version in manifest["dependencies"].items():
+        assert version[0].isdigit(), f"{name} is not pinned exactly"
+
+
+async def test_bootstrap_may_be_run_again_and_at_once(environ: dict[str, str]) -> None:
+    several = [
+        subprocess.Popen([str(node.node_path()), str(supabase.SERVER), "bootstrap"], env=environ) for _ in range(3)
+    ]
+    assert [process.wait(30) for process in several] == [0, 0, 0]
+    assert run(environ, "bootstrap").returncode == 0
+    connection = await asyncpg.connect(environ["SUPABASE_DB_URL"])
+    try:
+        roles = "anon authenticated service_role authenticator supabase_auth_admin supabase_storage_admin".split()
+        found = await connection.fetch("select rolname, rolbypassrls from pg_roles where rolname = any($1)", roles)
+        assert {row["rolname"]: row["rolbypassrls"] for row in found} == {
+            role: role == "service_role" for role in roles
+        }
+        assert await connection.fetchval("select public from storage.buckets where id = 'papers'") is False
+        exposed = await connection.fetch(
+            """
+            select relname from pg_class where relnamespace in ('auth'::regnamespace, 'storage'::regnamespace)
+                and relkind = 'r' and not relrowsecurity
+            """
+        )
+        assert exposed == []
+    finally:
+        await connection.close()
+
+
+def test_every_module_is_small() -> None:
+    modules = [path for path in supabase.SERVER.parent.rglob("*.mjs") if "node_modules" not in path.parts]
+    assert len(modules) > 10
+    for path in modules:
+        assert len(path.read_text().splitlines()) <= 300, path
