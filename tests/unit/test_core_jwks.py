@@ -5,8 +5,6 @@ from __future__ import annotations
 import asyncio
 import itertools
 import json
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
 
 import anyio
 import pytest
@@ -26,6 +24,7 @@ from core.jwks import (
 )
 from core.settings import load_settings
 from core.tokens import TokenVerifier
+from tests.support.local_http import Handler, serving
 from tests.support.token_forge import AUDIENCE, ISSUER, SECRET, SigningKey, b64, claims, forge, key_set
 
 OLD = SigningKey("old", "ES256")
@@ -258,24 +257,6 @@ def test_a_minimal_key_has_the_algorithm_of_its_type() -> None:
 def test_a_key_set_of_hundreds_is_refused() -> None:
     with pytest.raises(JwksUnusable):
         parse_key_set(key_set(*({**OLD.jwk, "kid": f"k{n}"} for n in range(33))))
-
-
-Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
-
-
-@asynccontextmanager
-async def serving(handler: Handler) -> AsyncIterator[str]:
-    application = web.Application()
-    application.router.add_get("/jwks.json", handler)
-    runner = web.AppRunner(application)
-    await runner.setup()
-    site = web.TCPSite(runner, "127.0.0.1", 0)
-    await site.start()
-    host, port = runner.addresses[0][:2]
-    try:
-        yield f"http://{host}:{port}/jwks.json"
-    finally:
-        await runner.cleanup()
 
 
 async def fetched(handler: Handler) -> bytes:

@@ -1,0 +1,102 @@
+"""Only what the stack started is ever signalled, and nothing of it outlives the order to end."""
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from stack.config import ROOT
+from stack.errors import PartFailed
+from stack.processes import Child, Identity, Part, Record, command_line, end, group_members
+
+SLEEPS = "import time; time.sleep(600)"
+STUBBORN = (
+    "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); print('ready', flush=True); time.sleep(600)"
+)
+PARENT = f"""
+import subprocess, sys
+print(subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)", {str(ROOT)!r}]).pid, flush=True)
+"""
+
+
+@pytest.fixture
+def sleeper() -> Iterator[subprocess.Popen[bytes]]:
+    process = subprocess.Popen([sys.executable, "-c", SLEEPS], start_new_session=True)
+    yield process
+    process.kill()
+    process.wait()
+
+
+def part(program: str, log_file: Path, *, grace_s: float = 5.0) -> Part:
+    return Part(name="part", command=[sys.executable, "-c", program], environ={}, log_file=log_file, grace_s=grace_s)
+
+
+def test_process_with_the_number_of_a_recorded_one_is_left_alone(sleeper: subprocess.Popen[bytes]) -> None:
+    earlier = Record("earlier", Identity(sleeper.pid, "another boot/1"), signal.SIGTERM)
+    end([earlier], grace_s=0.1)
+    assert sleeper.poll() is None
+
+
+def test_recorded_process_ends(sleeper: subprocess.Popen[bytes]) -> None:
+    identity = Identity.of(sleeper.pid)
+    assert identity is not None
+    end([Record("sleeper", identity, signal.SIGTERM)], grace_s=5)
+    assert not identity.is_alive()
+    assert sleeper.wait(timeout=5) == -signal.SIGTERM
+
+
+def test_ended_process_is_not_alive_before_it_is_reaped(sleeper: subprocess.Popen[bytes]) -> None:
+    identity = Identity.of(sleeper.pid)
+    assert identity is not None
+    end([Record("sleeper", identity, signal.SIGKILL)], grace_s=5)
+    assert Identity.of(sleeper.pid) is None
+    assert Identity.of(2**22 + 1) is None
+
+
+def test_what_a_dead_leader_left_in_its_group_is_killed() -> None:
+    leader = subprocess.Popen([sys.executable, "-c", PARENT], start_new_session=True, stdout=subprocess.PIPE)
+    assert leader.stdout is not None
+    identity = Identity.of(leader.pid)
+    orphan = int(leader.stdout.readline())
+    leader.wait(timeout=10)
+    assert identity is not None
+    assert group_members(leader.pid) == [orphan]
+    end([Record("leader", identity, signal.SIGTERM)], grace_s=0.1)
+    wait_for = Identity.of(orphan)
+    if wait_for is not None:
+        end([Record("orphan", wait_for, 0)], grace_s=5)
+    assert group_members(leader.pid) == []
+    leader.stdout.close()
+
+
+def test_part_that_ignores_the_order_is_killed_after_its_grace(tmp_path: Path) -> None:
+    log = tmp_path / "part.log"
+    child = Child.start(part(STUBBORN, log, grace_s=0.2), cwd=ROOT)
+    while "ready" not in log.read_text():
+        child.require_running()
+    child.stop()
+    assert child.exit_code() == -signal.SIGKILL
+
+
+def test_part_that_ended_is_reported_with_the_end_of_its_log(tmp_path: Path) -> None:
+    child = Child.start(part("print('no such table'); raise SystemExit(3)", tmp_path / "part.log"), cwd=ROOT)
+    child.process.wait(timeout=10)
+    with pytest.raises(PartFailed, match=r"part ended with exit code 3\.[\s\S]*no such table"):
+        child.require_running()
+
+
+def test_part_that_was_killed_is_reported_with_the_signal(tmp_path: Path) -> None:
+    child = Child.start(part(SLEEPS, tmp_path / "part.log"), cwd=ROOT)
+    child.process.kill()
+    child.process.wait(timeout=10)
+    with pytest.raises(PartFailed, match="part was ended by SIGKILL"):
+        child.require_running()
+
+
+def test_command_line_of_a_process_is_readable() -> None:
+    assert "pytest" in command_line(os.getpid())
+    assert command_line(2**22 + 1) == ""
