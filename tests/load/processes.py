@@ -1,6 +1,6 @@
 """What the processes of one part have used so far: processor time and memory, children included."""
 
-import psutil  # type: ignore[import-untyped]  # publishes no types; what is read here is annotated
+import psutil
 
 
 class ProcessTree:

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import orjson
-import psutil  # type: ignore[import-untyped]  # publishes no types; what is read here is annotated
+import psutil
 
 from tests.load.generator import Job
 from tests.load.measure import Measured, http_request, measure
