@@ -1,32 +1,55 @@
-"""The two HTTP clients of a process: one for Supabase, one for LLM providers."""
+"""The two HTTP clients of a process: one for Supabase, one for LLM providers.
+
+Both are shared by all requests, so neither remembers anything between two of them: no cookies, no credentials, no
+redirects, no proxies from the environment, no retries.
+"""
 
 from __future__ import annotations
 
+from http.cookiejar import CookieJar, DefaultCookiePolicy
+from typing import Final
+
 import aiohttp
 import httpx
-from httpx_aiohttp import HttpxAiohttpClient
-from httpx_aiohttp import transport as _httpx_aiohttp_transport
+from httpx_aiohttp import AiohttpTransport
+from httpx_aiohttp import transport as _transport_module
 
-# httpx-aiohttp 0.2.0 reports a refused connection, a failed name lookup and a broken one as `ConnectTimeout`.
-_httpx_aiohttp_transport.AIOHTTP_EXC_MAP.update(
+# httpx-aiohttp 0.2.0 reports a refused connection, a failed name lookup and a dropped connection as `ConnectTimeout`.
+_transport_module.AIOHTTP_EXC_MAP.update(
     {
         aiohttp.ClientConnectionError: httpx.ConnectError,
         aiohttp.ConnectionTimeoutError: httpx.ConnectTimeout,
     }
 )
 
+KEEP_ALIVE_S: Final = 30.0  # below the 60 s and more after which servers and load balancers hang up on us
+
 
 def make_http_client(
     *,
     max_connections: int = 64,
-    connect_timeout_s: float = 2.0,
+    connect_timeout_s: float = 1.0,
     read_timeout_s: float = 8.0,
-    pool_timeout_s: float = 1.0,
 ) -> httpx.AsyncClient:
-    """A client for Supabase: share one a process, close it at shutdown. Follows no redirects, retries nothing."""
-    return HttpxAiohttpClient(
-        timeout=httpx.Timeout(read_timeout_s, connect=connect_timeout_s, pool=pool_timeout_s),
-        limits=httpx.Limits(max_connections=max_connections, keepalive_expiry=30.0),
+    """A client for Supabase: share one a process, close it at shutdown.
+
+    Raises, when used: httpx.ConnectTimeout when no connection could be had within `connect_timeout_s`, whether the pool
+    was exhausted or the server silent; ReadTimeout; ConnectError for a refused, failed or dropped connection. After a
+    dropped one the server may have done the work: never repeat a POST because of it.
+    """
+
+    def make_session() -> aiohttp.ClientSession:
+        return aiohttp.ClientSession(
+            connector=aiohttp.TCPConnector(limit=max_connections, keepalive_timeout=KEEP_ALIVE_S),
+            cookie_jar=aiohttp.DummyCookieJar(),
+            auto_decompress=False,  # httpx does that
+        )
+
+    return httpx.AsyncClient(
+        transport=AiohttpTransport(client=make_session),
+        # aiohttp's one limit for waiting and connecting together is what httpx calls the pool's.
+        timeout=httpx.Timeout(read_timeout_s, connect=connect_timeout_s, pool=connect_timeout_s),
+        cookies=CookieJar(DefaultCookiePolicy(allowed_domains=[])),
         follow_redirects=False,
         trust_env=False,
     )
@@ -41,10 +64,14 @@ def make_provider_session(
     """A session for LLM providers: share one a process, close it at shutdown. Must be called inside a running loop.
 
     No total timeout: streams are long, callers set their own deadlines; `idle_timeout_s` bounds the gap between bytes.
+    Leaving a response's `async with` closes the provider's connection unless the answer was read to its end. Pass
+    `allow_redirects=False` with every request: the session has no setting for it.
     """
     return aiohttp.ClientSession(
-        connector=aiohttp.TCPConnector(limit=max_connections, limit_per_host=0, keepalive_timeout=30.0),
-        timeout=aiohttp.ClientTimeout(total=None, sock_connect=connect_timeout_s, sock_read=idle_timeout_s),
-        auto_decompress=True,
+        connector=aiohttp.TCPConnector(limit=max_connections, keepalive_timeout=KEEP_ALIVE_S),
+        timeout=aiohttp.ClientTimeout(
+            total=None, connect=connect_timeout_s, sock_connect=connect_timeout_s, sock_read=idle_timeout_s
+        ),
+        cookie_jar=aiohttp.DummyCookieJar(),
         trust_env=False,
     )
