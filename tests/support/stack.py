@@ -73,14 +73,21 @@ class RunningStack:
 @contextmanager
 def running_stack() -> Iterator[RunningStack]:
     """A fresh stack that is up inside the block, and of which nothing is left after it."""
-    folder = Path(tempfile.mkdtemp(prefix="buttress-test-"))
-    config = free_config(folder)
-    try:
+    with temporary_state_dir() as folder:
+        config = free_config(folder)
         make_state_dir(config)
         secrets = load_or_make_secrets(folder)
         with Family(config) as family:
             bring_up_database(config, secrets, family, Progress(None))
             yield RunningStack(config, secrets, family)
+
+
+@contextmanager
+def temporary_state_dir() -> Iterator[Path]:
+    """A folder for a stack's state. Not pytest's tmp_path: pytest closes that to the account root's PostgreSQL has."""
+    folder = Path(tempfile.mkdtemp(prefix="buttress-test-"))
+    try:
+        yield folder
     finally:
         if os.environ.get("BUTTRESS_KEEP_TEST_STATE") is None:
             shutil.rmtree(folder, ignore_errors=True)
