@@ -1,0 +1,223 @@
+"""PostgresLedger over a real pool as gateway_service: the whole life of a call, and every refusal."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from uuid import UUID, uuid4
+
+import asyncpg
+import pytest
+
+from core.errors import InternalFault, Unavailable
+from core.postgres import ServicePool, close_pool, open_pool
+from llm_gateway.limits import postgres
+from llm_gateway.limits.ledger import CallTooLarge, DuplicateCall, HoldRequest, LimitExceeded, UnknownCaller, Usage
+from llm_gateway.limits.postgres import PostgresLedger
+from tests.support.ledger import TestLimits, new_user
+from tests.support.stack import RunningStack
+
+USAGE = Usage(
+    input_tokens=100,
+    cached_input_tokens=20,
+    output_tokens=30,
+    cost_nano_usd=4_000,
+    outcome="client_gone",
+    estimated=True,
+    deployment="test/model#1",
+)
+
+
+@pytest.fixture
+async def pool(stack: RunningStack) -> AsyncIterator[ServicePool]:
+    pool = await open_pool(stack.gateway_database_url, name="test-ledger", max_size=4)
+    yield pool
+    await close_pool(pool)
+
+
+@pytest.fixture
+def ledger(pool: ServicePool) -> PostgresLedger:
+    return PostgresLedger(pool, deadline_s=30)
+
+
+def a_call(user_id: UUID, *, tokens: int = 1000, cost_nano_usd: int = 50_000, lease_s: float = 60) -> HoldRequest:
+    return HoldRequest(uuid4().hex, user_id, uuid4(), "test/model", tokens, cost_nano_usd, lease_s)
+
+
+async def test_a_call_is_held_settled_and_written_down(database: asyncpg.Connection, ledger: PostgresLedger) -> None:
+    user_id = await new_user(database, TestLimits(60, 6000, 10, 5_000_000))
+    request = a_call(user_id)
+    hold = await ledger.hold(request)
+    assert hold.request_id == request.request_id
+    assert (hold.requests.limit, hold.requests.remaining, hold.requests.reset_s) == (60, 59, 1.0)
+    assert (hold.tokens.limit, hold.tokens.remaining, hold.tokens.reset_s) == (6000, 5000, 10.0)
+    assert (hold.in_flight.limit, hold.in_flight.remaining) == (10, 9)
+    assert (hold.month_nano_usd.limit, hold.month_nano_usd.remaining) == (5_000_000, 4_950_000)
+    assert 0 < hold.month_nano_usd.reset_s <= 31 * 86400
+
+    await ledger.settle(request.request_id, USAGE)
+    await ledger.settle(request.request_id, USAGE)  # its answer may have been lost
+    [row] = await database.fetch("select * from gateway.usage where request_id = $1", request.request_id)
+    assert (row["user_id"], row["workspace_id"], row["model"]) == (user_id, request.workspace_id, "test/model")
+    assert (row["input_tokens"], row["cached_input_tokens"], row["output_tokens"]) == (100, 20, 30)
+    assert (row["cost_nano_usd"], row["held_nano_usd"], row["held_tokens"]) == (4_000, 50_000, 1000)
+    assert (row["state"], row["outcome"], row["estimated"]) == ("settled", "client_gone", True)
+    assert (row["deployment"], row["settled_at"] > row["held_at"]) == ("test/model#1", True)
+    assert (await ledger.hold(a_call(user_id))).month_nano_usd.remaining == 5_000_000 - 4_000 - 50_000
+
+
+async def test_refusals_arrive_as_what_they_are(database: asyncpg.Connection, ledger: PostgresLedger) -> None:
+    user_id = await new_user(database, TestLimits(calls_in_flight=1, tokens_per_minute=1000))
+    request = a_call(user_id)
+    await ledger.hold(request)
+    with pytest.raises(LimitExceeded) as refusal:
+        await ledger.hold(a_call(user_id, tokens=0))
+    assert (refusal.value.limit_name, refusal.value.retry_after_s) == ("calls_in_flight", 1.0)
+    with pytest.raises(CallTooLarge):
+        await ledger.hold(a_call(user_id, tokens=1001))
+    await ledger.void(request.request_id)
+    with pytest.raises(DuplicateCall):
+        await ledger.hold(request)
+    with pytest.raises(UnknownCaller):
+        await ledger.hold(a_call(uuid4()))
+
+
+async def test_renew_says_whether_there_is_still_a_hold(database: asyncpg.Connection, ledger: PostgresLedger) -> None:
+    request = a_call(await new_user(database, TestLimits()), lease_s=2)
+    await ledger.hold(request)
+    assert await ledger.renew(request.request_id, 600)
+    lease_s = await database.fetchval(
+        "select extract(epoch from lease_expires_at - now()) from gateway.holds where request_id = $1",
+        request.request_id,
+    )
+    assert 500 < lease_s <= 600
+    await ledger.void(request.request_id)
+    assert not await ledger.renew(request.request_id, 600)
+
+
+async def test_reaped_calls_are_counted_and_a_late_settlement_changes_nothing(
+    database: asyncpg.Connection, ledger: PostgresLedger
+) -> None:
+    user_id = await new_user(database, TestLimits())
+    requests = [a_call(user_id) for _ in range(3)]
+    for request in requests:
+        await ledger.hold(request)
+    await let_leases_run_out(database, user_id)
+    assert await ledger.reap() >= 3
+    await ledger.settle(requests[0].request_id, USAGE)
+    rows = await database.fetch("select state, cost_nano_usd from gateway.usage where user_id = $1", user_id)
+    assert [tuple(row) for row in rows] == [("expired", 50_000)] * 3
+
+
+async def test_what_the_database_cannot_accept_is_our_fault_and_not_an_outage(
+    database: asyncpg.Connection, ledger: PostgresLedger
+) -> None:
+    with pytest.raises(InternalFault):
+        await ledger.hold(a_call(await new_user(database, TestLimits()), tokens=-1))
+
+
+async def test_a_conflict_between_transactions_is_tried_again(
+    database: asyncpg.Connection, ledger: PostgresLedger
+) -> None:
+    """The database is made to fail the first settlement of the call as PostgreSQL does when it breaks a deadlock."""
+    user_id = await new_user(database, TestLimits())
+    request = a_call(user_id)
+    await ledger.hold(request)
+    await database.execute("create sequence private.conflicts")
+    await database.execute(
+        f"""
+        create function private.conflict_once() returns trigger language plpgsql security definer as $$
+        begin
+            -- a sequence is the one thing that a rollback leaves as it was
+            if new.user_id = '{user_id}' and nextval('private.conflicts') = 1 then
+                raise exception 'deadlock detected' using errcode = 'deadlock_detected';
+            end if;
+            return new;
+        end $$
+        """
+    )
+    await database.execute(
+        "create trigger conflict_once before insert on gateway.usage"
+        " for each row execute function private.conflict_once()"
+    )
+    try:
+        await ledger.settle(request.request_id, USAGE)
+    finally:
+        await database.execute("drop function private.conflict_once() cascade; drop sequence private.conflicts")
+    assert await database.fetchval("select count(*) from gateway.usage where user_id = $1", user_id) == 1
+
+
+async def test_a_locked_meter_is_waited_for_a_second_and_no_longer(
+    stack: RunningStack, database: asyncpg.Connection, pool: ServicePool
+) -> None:
+    user_id = await new_user(database, TestLimits())
+    await PostgresLedger(pool).hold(a_call(user_id))
+    async with database.transaction():
+        await database.execute("select from gateway.meters where subject_id = $1 for update", user_id)
+        begun = asyncio.get_running_loop().time()
+        with pytest.raises(Unavailable) as refusal:
+            await PostgresLedger(pool).hold(a_call(user_id))
+        assert asyncio.get_running_loop().time() - begun < 5  # 1 s, and what a busy machine adds
+    assert (refusal.value.status, refusal.value.code) == (503, "ledger_unavailable")
+    assert refusal.value.retry_after_s == 1.0
+
+
+async def test_a_hold_that_was_cancelled_does_not_stay(
+    database: asyncpg.Connection, pool: ServicePool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The caller hangs up while the database is at it: at the lock, before, or after, nothing stays charged."""
+    monkeypatch.setattr(postgres, "UNDO_AFTER_S", (0.0, 0.1, 0.5, 5.0))
+    user_id = await new_user(database, TestLimits())
+    ledger = PostgresLedger(pool, deadline_s=30)
+    await ledger.hold(a_call(user_id))
+    for patience_s in (0.0, 0.0005, 0.001, 0.002, 0.004):
+        task = asyncio.create_task(ledger.hold(a_call(user_id)))
+        await asyncio.sleep(patience_s)
+        task.cancel()
+        await asyncio.wait({task})
+        if not task.cancelled():  # it was faster than us
+            await ledger.void(task.result().request_id)
+    await ledger.aclose()
+    assert await database.fetchval("select in_flight from gateway.meters where subject_id = $1", user_id) == 1
+
+
+async def test_closing_gives_a_lost_hold_one_more_try_at_once(
+    database: asyncpg.Connection, pool: ServicePool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(postgres, "UNDO_AFTER_S", (3600.0,))
+    user_id = await new_user(database, TestLimits())
+    ledger = PostgresLedger(pool, deadline_s=30)
+    async with database.transaction():
+        await database.execute("lock table gateway.meters")
+        task = asyncio.create_task(ledger.hold(a_call(user_id)))
+        await wait_for_a_waiting_statement(database)
+        task.cancel()
+        await asyncio.wait({task})
+    await asyncio.wait_for(ledger.aclose(), 30)
+    assert await database.fetchval("select count(*) from gateway.holds where user_id = $1", user_id) == 0
+
+
+async def test_more_lost_holds_than_can_be_looked_for_are_left_to_their_lease(
+    database: asyncpg.Connection, pool: ServicePool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(postgres, "MOST_UNDOING", 0)
+    ledger = PostgresLedger(pool, deadline_s=0.0)
+    with pytest.raises(Unavailable):
+        await ledger.hold(a_call(await new_user(database)))
+    await ledger.aclose()
+
+
+async def wait_for_a_waiting_statement(database: asyncpg.Connection) -> None:
+    """gateway_service waits for a lock."""
+    while not await database.fetchval(  # noqa: ASYNC110 (another process is watched)
+        "select count(*) from pg_stat_activity where application_name = 'test-ledger' and wait_event_type = 'Lock'"
+    ):
+        await asyncio.sleep(0.005)
+
+
+async def let_leases_run_out(database: asyncpg.Connection, user_id: UUID) -> None:
+    await database.execute(
+        "update gateway.holds set held_at = now() - interval '2 hours', lease_expires_at = now() - interval '1 hour'"
+        " where user_id = $1",
+        user_id,
+    )
