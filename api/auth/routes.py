@@ -1,8 +1,9 @@
 """/v1/auth: accounts and sessions."""
 
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from litestar import Request, Response, Router, get, post
+from litestar.params import Parameter
 
 from api.auth.models import Credentials, CurrentSession, NewAccount, RefreshRequest, Session, SignedUp
 from api.auth.service import SignInGuards, current_session
@@ -12,6 +13,11 @@ from api.http.caller import PUBLIC, Caller
 from api.http.envelope import Answer
 from api.http.openapi import BEARER, refusals
 from api.supabase.auth import SupabaseAuth
+
+# Not `scope`: Litestar would hand over the ASGI scope under that name.
+SignOutScope = Annotated[
+    Literal["local", "others", "global"], Parameter(query="scope", description="Which sessions end.")
+]
 
 
 def _client_ip(request: Request[Any, Any, Any]) -> str:  # Any: Litestar's slots for user, auth and state
@@ -45,11 +51,9 @@ async def refresh(
 
 
 @post("/sign-out", status_code=204, security=BEARER, responses=refusals(429))
-async def sign_out(
-    caller: Caller, supabase_auth: SupabaseAuth, scope: Literal["local", "others", "global"] = "local"
-) -> None:
+async def sign_out(caller: Caller, supabase_auth: SupabaseAuth, sign_out_scope: SignOutScope = "local") -> None:
     """End this session (`local`), your other ones (`others`), or all (`global`)."""
-    await supabase_auth.sign_out(caller.access_token, scope=scope)
+    await supabase_auth.sign_out(caller.access_token, scope=sign_out_scope)
 
 
 @get("/session", security=BEARER, responses=refusals(429))

@@ -1,4 +1,4 @@
-"""What RFC 9110 asks of every address and Litestar 2.25 does not do: HEAD beside GET, and an `Allow` that is complete."""
+"""What RFC 9110 asks of every address and Litestar 2.25 leaves out: HEAD beside GET, and a complete `Allow`."""
 
 from typing import Final
 

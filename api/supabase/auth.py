@@ -155,9 +155,8 @@ class SupabaseAuth:
             response = await self.http.request(
                 method,
                 f"{self.settings.supabase_url}/auth/v1{path}",
-                # a POST of nothing would be sent as an octet stream, which Auth refuses
-                content=orjson.dumps(body or {}) if method == "POST" else None,
-                headers=self._headers(has_body=method == "POST", access_token=access_token, client_ip=client_ip),
+                content=None if body is None else orjson.dumps(body),
+                headers=self._headers(has_body=body is not None, access_token=access_token, client_ip=client_ip),
             )
         except (httpx.ConnectTimeout, httpx.PoolTimeout) as cause:
             raise Unavailable from cause
