@@ -1,9 +1,8 @@
 """Brings the whole stack up and keeps it up until somebody asks for the end."""
 
+import math
 import time
 from collections import defaultdict
-from collections.abc import Callable
-from pathlib import Path
 
 from stack import api, http_probe, local_model
 from stack.config import ROOT, StackConfig
@@ -11,7 +10,7 @@ from stack.embedded import bring_up_database
 from stack.environment import service_environment
 from stack.errors import PartFailed
 from stack.family import Family
-from stack.processes import Child, describe_exit
+from stack.processes import Child, describe_exit, log_tail
 from stack.progress import Progress
 from stack.restarts import MOST_ENDS, WINDOW_S, Restarts
 from stack.secrets import Secrets
@@ -57,12 +56,12 @@ class Supervisor:
         self._watch = watch
         self._restarts: defaultdict[str, Restarts] = defaultdict(Restarts)
 
-    def run(self, sleep: Callable[[float], None] = time.sleep) -> None:
+    def run(self) -> None:
         """Never returns. Raises: StopRequested when asked to end; PartFailed when a part ended too often."""
         while True:
             self._look_after_parts(time.monotonic())
             self._follow_source()
-            sleep(_LOOK_EVERY_S)
+            time.sleep(_LOOK_EVERY_S)
 
     def _look_after_parts(self, now_s: float) -> None:
         for name, child in list(self._family.children.items()):
@@ -74,30 +73,31 @@ class Supervisor:
                 self._note_end(name, child, code, now_s)
             elif restarts.is_due(now_s):
                 restarts.due_at = None
-                self._start_again(name, child)
+                self._family.start(child.part)
+                self._progress.note(f"{name} was started again")
 
     def _note_end(self, name: str, child: Child, code: int, now_s: float) -> None:
         child.stop()  # whatever it left in its group
+        restarts = self._restarts[name]
+        if name == "api" and self._watch is not None:
+            restarts.due_at = math.inf
+            self._progress.note(
+                f"api {describe_exit(code)}; it waits for the next change.{log_tail(child.part.log_file)}"
+            )
+            return
         self._progress.note(f"{name} {describe_exit(code)}; it is being started again. Its log: {child.part.log_file}")
-        if not self._restarts[name].note_end(now_s):
+        if not restarts.note_end(now_s):
             raise PartFailed(
                 f"{name} ended more than {MOST_ENDS} times within {WINDOW_S:.0f} s, so the stack stops. "
                 f"See {child.part.log_file}."
             )
 
-    def _start_again(self, name: str, child: Child) -> None:
-        self._family.start(child.part)
-        self._progress.note(f"{name} was started again")
-
     def _follow_source(self) -> None:
         changed = self._watch.changed_file() if self._watch else None
-        if changed is None or "api" not in self._family.children:
+        if changed is None:
             return
+        self._progress.note(f"{changed.relative_to(ROOT)} changed; the API is being started again")
         part = self._family.children["api"].part
-        self._progress.note(f"{_relative(changed)} changed; the API is being started again")
         self._family.stop("api")
+        self._restarts["api"] = Restarts()
         self._family.start(part)
-
-
-def _relative(path: Path) -> Path:
-    return path.relative_to(ROOT) if path.is_relative_to(ROOT) else path
