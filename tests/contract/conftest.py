@@ -14,24 +14,29 @@ from supabase import AsyncClient, acreate_client
 from supabase.lib.client_options import AsyncClientOptions
 
 from tests.support.callers import PASSWORD, Caller, sign_up
-from tests.support.embedded_supabase import EmbeddedSupabase, create_database, embedded_supabase
-from tests.support.stack import RunningStack
+from tests.support.embedded_supabase import Cluster, EmbeddedSupabase, create_database, embedded_supabase
 
 PROBE = Path(__file__).with_name("embedded_probe.sql")
 SKIP = "BUTTRESS_EMBEDDED_SKIP_PATCH"
 
 
 @pytest.fixture(scope="session")
+def cluster(request: pytest.FixtureRequest) -> Cluster:
+    """The PostgreSQL of the stack, or of the pytest process above this one."""
+    return Cluster.from_environment() or Cluster.of(request.getfixturevalue("stack"))
+
+
+@pytest.fixture(scope="session")
 def supabase(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedSupabase]:
-    """The Supabase named by BUTTRESS_CONTRACT_…, else an embedded one with a database of its own; with the probe's objects."""
+    """The Supabase named by BUTTRESS_CONTRACT_…, else an embedded one of these tests' own; with the probe's objects."""
     named = EmbeddedSupabase.from_environment()
     if named:
         asyncio.run(_run_probe(named.database_url))
         yield named
         return
-    stack: RunningStack = request.getfixturevalue("stack")
-    url = asyncio.run(create_database(stack))
-    with embedded_supabase(stack, url, tmp_path_factory.mktemp("embedded"), **skipped_patch()) as running:
+    cluster: Cluster = request.getfixturevalue("cluster")
+    url = asyncio.run(create_database(cluster))
+    with embedded_supabase(cluster, url, tmp_path_factory.mktemp("embedded"), **skipped_patch()) as running:
         asyncio.run(_run_probe(url))
         yield running
 

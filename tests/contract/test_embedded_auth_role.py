@@ -22,7 +22,11 @@ async def greeting(probe: asyncpg.Connection) -> AsyncIterator[asyncpg.Connectio
     )
     yield probe
     await probe.execute(
-        "drop trigger probe_greet on auth.users; drop function probe_private.greet(); drop table probe_private.greetings"
+        """
+        drop trigger probe_greet on auth.users;
+        drop function probe_private.greet();
+        drop table probe_private.greetings;
+        """
     )
 
 

@@ -14,9 +14,8 @@ import pytest
 from tests.contract.conftest import skipped_patch
 from tests.support.breakable_proxy import BreakableProxy, breakable_proxy
 from tests.support.callers import PASSWORD, mint_token
-from tests.support.embedded_supabase import EmbeddedSupabase, create_database, embedded_supabase
+from tests.support.embedded_supabase import Cluster, EmbeddedSupabase, create_database, embedded_supabase
 from tests.support.eventually import eventually
-from tests.support.stack import RunningStack
 
 REQUESTS = {
     "rest": ("GET", "/rest/v1/anything", None),
@@ -28,13 +27,13 @@ REQUESTS = {
 
 @pytest.fixture
 async def behind_proxy(
-    stack: RunningStack, tmp_path: Path
+    cluster: Cluster, tmp_path: Path
 ) -> AsyncIterator[tuple[BreakableProxy, EmbeddedSupabase, httpx.AsyncClient]]:
-    url = urllib.parse.urlsplit(await create_database(stack))
+    url = urllib.parse.urlsplit(await create_database(cluster))
     async with breakable_proxy(str(url.hostname), url.port or 5432) as proxy:
         through_proxy = url._replace(netloc=url.netloc.replace(f":{url.port}", f":{proxy.port}")).geturl()
         # the server starts in a thread: its first connections go through this event loop
-        entered = embedded_supabase(stack, through_proxy, tmp_path, **skipped_patch())
+        entered = embedded_supabase(cluster, through_proxy, tmp_path, **skipped_patch())
         supabase = await asyncio.to_thread(entered.__enter__)
         try:
             token = mint_token(supabase, uuid4(), session_id=uuid4())

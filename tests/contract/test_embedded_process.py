@@ -1,5 +1,6 @@
 """The server as a process: it starts only where it may, says when it is ready, and leaves when told or left alone."""
 
+import asyncio
 import json
 import signal
 import socket
@@ -12,16 +13,16 @@ import httpx
 import pytest
 
 from stack import node, supabase
-from tests.support.embedded_supabase import create_database, running_server, server_environment
-from tests.support.stack import RunningStack, free_ports
+from tests.support.embedded_supabase import Cluster, create_database, running_server, server_environment
+from tests.support.stack import free_ports
 
 LEAVES_WITHIN_S = 5.0
 
 
 @pytest.fixture
-async def environ(stack: RunningStack, tmp_path: Path) -> dict[str, str]:
+def environ(cluster: Cluster, tmp_path: Path) -> dict[str, str]:
     """The environment of a server with an empty database."""
-    return server_environment(stack, await create_database(stack), tmp_path, port=free_ports(1)[0])
+    return server_environment(cluster, asyncio.run(create_database(cluster)), tmp_path, port=free_ports(1)[0])
 
 
 def run(environ: Mapping[str, str], command: str = "serve") -> subprocess.CompletedProcess[str]:
@@ -36,14 +37,14 @@ def run(environ: Mapping[str, str], command: str = "serve") -> subprocess.Comple
 
 
 @pytest.mark.parametrize("command", ["serve", "bootstrap"])
-async def test_it_never_runs_in_production(environ: dict[str, str], command: str) -> None:
+def test_it_never_runs_in_production(environ: dict[str, str], command: str) -> None:
     done = run({**environ, "BUTTRESS_ENV": "production"}, command)
     assert done.returncode == 2
     assert "production" in done.stderr
     assert "at " not in done.stderr.split("\n", 1)[1]
 
 
-async def test_everything_that_is_missing_is_named_at_once(environ: dict[str, str]) -> None:
+def test_everything_that_is_missing_is_named_at_once(environ: dict[str, str]) -> None:
     broken = {
         **{name: value for name, value in environ.items() if name != "SUPABASE_DB_URL"},
         "SUPABASE_JWT_SECRET": "short",
@@ -57,7 +58,7 @@ async def test_everything_that_is_missing_is_named_at_once(environ: dict[str, st
     assert len(done.stderr.splitlines()) == 1
 
 
-async def test_a_project_file_that_cannot_be_read_is_named(environ: dict[str, str], tmp_path: Path) -> None:
+def test_a_project_file_that_cannot_be_read_is_named(environ: dict[str, str], tmp_path: Path) -> None:
     broken = tmp_path / "broken.toml"
     broken.write_text("[api\n")
     done = run({**environ, "SUPABASE_CONFIG": str(broken)})
@@ -65,7 +66,7 @@ async def test_a_project_file_that_cannot_be_read_is_named(environ: dict[str, st
     assert str(broken) in done.stderr
 
 
-async def test_a_database_that_is_not_there_ends_it_with_a_sentence(environ: dict[str, str]) -> None:
+def test_a_database_that_is_not_there_ends_it_with_a_sentence(environ: dict[str, str]) -> None:
     nowhere = f"postgresql://postgres@127.0.0.1:{free_ports(1)[0]}/postgres"
     done = run({**environ, "SUPABASE_DB_URL": nowhere})
     assert done.returncode == 1
@@ -73,7 +74,7 @@ async def test_a_database_that_is_not_there_ends_it_with_a_sentence(environ: dic
     assert len(done.stderr.splitlines()) == 1
 
 
-async def test_a_port_that_is_taken_ends_it_with_a_sentence(environ: dict[str, str]) -> None:
+def test_a_port_that_is_taken_ends_it_with_a_sentence(environ: dict[str, str]) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         done = run({**environ, "SUPABASE_PORT": str(taken.getsockname()[1])})
     assert done.returncode == 1
@@ -81,7 +82,7 @@ async def test_a_port_that_is_taken_ends_it_with_a_sentence(environ: dict[str, s
     assert len(done.stderr.splitlines()) == 1
 
 
-async def test_it_says_when_it_is_ready_and_leaves_when_told(environ: dict[str, str], tmp_path: Path) -> None:
+def test_it_says_when_it_is_ready_and_leaves_when_told(environ: dict[str, str], tmp_path: Path) -> None:
     with running_server(environ) as process:
         ready = json.loads((tmp_path / "server.log").read_text().splitlines()[0])
         assert ready == {"event": "ready", "url": environ["SUPABASE_PUBLIC_URL"]}
@@ -91,14 +92,14 @@ async def test_it_says_when_it_is_ready_and_leaves_when_told(environ: dict[str, 
             assert process.wait(LEAVES_WITHIN_S) == 0
 
 
-async def test_it_leaves_when_its_parent_is_gone(environ: dict[str, str]) -> None:
+def test_it_leaves_when_its_parent_is_gone(environ: dict[str, str]) -> None:
     with running_server({**environ, "SUPABASE_EXIT_WITH_PARENT": "1"}) as process:
         assert process.stdin is not None
         process.stdin.close()
         assert process.wait(LEAVES_WITHIN_S) == 0
 
 
-async def test_otherwise_it_outlives_its_standard_input(environ: dict[str, str]) -> None:
+def test_otherwise_it_outlives_its_standard_input(environ: dict[str, str]) -> None:
     with running_server(environ) as process:
         assert process.stdin is not None
         process.stdin.close()
@@ -106,7 +107,7 @@ async def test_otherwise_it_outlives_its_standard_input(environ: dict[str, str])
         assert process.poll() is None
 
 
-async def test_it_connects_to_nothing_but_its_database(environ: dict[str, str]) -> None:
+def test_it_connects_to_nothing_but_its_database(environ: dict[str, str]) -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port = listener.getsockname()[1]
         guard = (supabase.SERVER.parent / "no_phoning_home.mjs").as_uri()
@@ -157,27 +158,31 @@ def test_the_lock_file_pins_hashes_and_names_no_address() -> None:
         assert version[0].isdigit(), f"{name} is not pinned exactly"
 
 
-async def test_bootstrap_may_be_run_again_and_at_once(environ: dict[str, str]) -> None:
-    several = [
-        subprocess.Popen([str(node.node_path()), str(supabase.SERVER), "bootstrap"], env=environ) for _ in range(3)
-    ]
+ROLES = ("anon", "authenticated", "service_role", "authenticator", "supabase_auth_admin", "supabase_storage_admin")
+
+
+def test_bootstrap_may_be_run_again_and_at_once(environ: dict[str, str]) -> None:
+    command = [str(node.node_path()), str(supabase.SERVER), "bootstrap"]
+    several = [subprocess.Popen(command, env=environ) for _ in range(3)]
     assert [process.wait(30) for process in several] == [0, 0, 0]
     assert run(environ, "bootstrap").returncode == 0
-    connection = await asyncpg.connect(environ["SUPABASE_DB_URL"])
+    asyncio.run(_assert_bootstrapped(environ["SUPABASE_DB_URL"]))
+
+
+async def _assert_bootstrapped(database_url: str) -> None:
+    connection = await asyncpg.connect(database_url)
     try:
-        roles = "anon authenticated service_role authenticator supabase_auth_admin supabase_storage_admin".split()
-        found = await connection.fetch("select rolname, rolbypassrls from pg_roles where rolname = any($1)", roles)
-        assert {row["rolname"]: row["rolbypassrls"] for row in found} == {
-            role: role == "service_role" for role in roles
-        }
+        found = await connection.fetch("select rolname, rolbypassrls from pg_roles where rolname = any($1)", ROLES)
+        bypasses = {row["rolname"]: row["rolbypassrls"] for row in found}
+        assert bypasses == {role: role == "service_role" for role in ROLES}
         assert await connection.fetchval("select public from storage.buckets where id = 'papers'") is False
-        exposed = await connection.fetch(
+        open_tables = await connection.fetch(
             """
             select relname from pg_class where relnamespace in ('auth'::regnamespace, 'storage'::regnamespace)
                 and relkind = 'r' and not relrowsecurity
             """
         )
-        assert exposed == []
+        assert open_tables == []
     finally:
         await connection.close()
 

@@ -45,7 +45,8 @@ async def test_serving_requests_grants_nothing(
         where grantee in ('anon', 'authenticated', 'service_role')
             and (privilege_type = 'TRUNCATE' and table_schema in ('api', 'auth')
                 or table_schema = 'probe_private'
-                or table_name = 'probe_owned' and (grantee <> 'authenticated' or privilege_type not in ('SELECT', 'INSERT')))
+                or table_name = 'probe_owned' and grantee <> 'authenticated'
+                or table_name = 'probe_owned' and privilege_type not in ('SELECT', 'INSERT'))
         """
     )
     assert granted == []

@@ -2,12 +2,13 @@
 
 import pytest
 from storage3.exceptions import StorageApiError
+from storage3.types import FileOptions
 from supabase import AsyncClient
 
 from tests.support.callers import Caller
 from tests.support.embedded_supabase import EmbeddedSupabase
 
-PLAIN = {"content-type": "text/plain"}
+PLAIN: FileOptions = {"content-type": "text/plain"}
 
 
 async def test_a_file_and_a_folder_may_share_a_name(mine: AsyncClient, folder: str) -> None:

@@ -4,12 +4,13 @@ import hashlib
 import time
 
 import httpx
+from storage3.types import FileOptions
 from supabase import AsyncClient
 
 from tests.support.callers import Caller
 from tests.support.embedded_supabase import EmbeddedSupabase
 
-PLAIN = {"content-type": "text/plain"}
+PLAIN: FileOptions = {"content-type": "text/plain"}
 
 
 async def test_a_file_comes_back_with_its_type(mine: AsyncClient, folder: str, supabase: EmbeddedSupabase) -> None:
@@ -47,8 +48,8 @@ async def test_signed_links_hold_for_their_file_and_their_time(
 ) -> None:
     papers = mine.storage.from_("papers")
     await papers.upload(f"{folder}/a", b"a", PLAIN)
-    link = (await papers.create_signed_url(f"{folder}/a", 60))["signedURL"]
-    short = (await papers.create_signed_url(f"{folder}/a", 1))["signedURL"]
+    link = str((await papers.create_signed_url(f"{folder}/a", 60))["signedURL"])
+    short = str((await papers.create_signed_url(f"{folder}/a", 1))["signedURL"])
     issued = time.monotonic()
     async with httpx.AsyncClient() as browser:
         assert (await browser.get(link)).content == b"a"

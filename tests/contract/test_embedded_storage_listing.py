@@ -1,9 +1,10 @@
 """A listing shows one folder: files by their relative name, sub-folders once."""
 
 import pytest
+from storage3.types import FileOptions
 from supabase import AsyncClient
 
-PLAIN = {"content-type": "text/plain"}
+PLAIN: FileOptions = {"content-type": "text/plain"}
 
 
 @pytest.fixture
@@ -43,7 +44,7 @@ async def test_what_others_have_is_not_listed(mine: AsyncClient, theirs: AsyncCl
     assert await theirs.storage.from_("papers").list(filled) == []
     assert await theirs.storage.from_("papers").list() == []
     top = await mine.storage.from_("papers").list()
-    assert {entry["name"] for entry in top} == {filled.split("/")[0]}
+    assert {entry["name"] for entry in top} == {filled.partition("/")[0]}
 
 
 async def test_wildcards_in_a_name_are_letters(mine: AsyncClient, filled: str) -> None:

@@ -2,10 +2,10 @@
 
 import pytest
 from storage3.exceptions import StorageApiError
-from storage3.types import CreateSignedUploadUrlOptions
+from storage3.types import CreateSignedUploadUrlOptions, FileOptions
 from supabase import AsyncClient
 
-PLAIN = {"content-type": "text/plain"}
+PLAIN: FileOptions = {"content-type": "text/plain"}
 
 
 async def test_a_signed_upload_arrives_with_its_type(mine: AsyncClient, client: AsyncClient, folder: str) -> None:

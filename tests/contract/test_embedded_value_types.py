@@ -10,7 +10,10 @@ async def row(anonymous: httpx.AsyncClient, probe: asyncpg.Connection) -> httpx.
     key = await probe.fetchval(
         """
         insert into api.probe_values (at, plain, exact, big, document)
-        values ('2026-03-04 05:06:07.123456+02', '2026-03-04 05:06:07', 12.30, 9007199254740993, '{"a": [1, "2026-01-01 00:00"]}')
+        values (
+            '2026-03-04 05:06:07.123456+02', '2026-03-04 05:06:07', 12.30, 9007199254740993,
+            '{"a": [1, "2026-01-01 00:00"]}'
+        )
         returning id
         """
     )

@@ -1,4 +1,4 @@
-"""An embedded Supabase of a test's own: a database of its own in the stack's PostgreSQL, and a server process for it."""
+"""An embedded Supabase of a test's own: a database in the stack's PostgreSQL, and a server process for it."""
 
 import json
 import os
@@ -8,9 +8,9 @@ import time
 import urllib.parse
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Self
+from typing import ClassVar, Self
 from uuid import uuid4
 
 import asyncpg
@@ -50,6 +50,32 @@ allowed_mime_types = ["text/plain", "image/png"]
 
 
 @dataclass(frozen=True)
+class Cluster:
+    """A PostgreSQL in which servers of a test's own get databases of their own, and the secrets those servers use."""
+
+    database_url: str
+    publishable_key: str
+    secret_key: str
+    jwt_secret: str
+
+    VARIABLE: ClassVar[str] = "BUTTRESS_CONTRACT_CLUSTER"
+
+    @classmethod
+    def from_environment(cls) -> Self | None:
+        """The one a pytest process above this one handed down, if there is one."""
+        handed_down = os.environ.get(cls.VARIABLE)
+        return cls(**json.loads(handed_down)) if handed_down else None
+
+    @classmethod
+    def of(cls, stack: RunningStack) -> Self:
+        return cls(stack.database_url, stack.publishable_key, stack.secret_key, stack.jwt_secret)
+
+    def hand_down(self) -> dict[str, str]:
+        """For the environment of a pytest process below this one."""
+        return {self.VARIABLE: json.dumps(asdict(self))}
+
+
+@dataclass(frozen=True)
 class EmbeddedSupabase:
     """A Supabase the contract tests run against: the embedded one, or any other that the environment names."""
 
@@ -63,10 +89,12 @@ class EmbeddedSupabase:
 
     @classmethod
     def from_environment(cls) -> Self | None:
-        """The Supabase that BUTTRESS_CONTRACT_{URL,PUBLISHABLE_KEY,SECRET_KEY,JWT_SECRET,DATABASE_URL} name, if they do."""
+        """The one BUTTRESS_CONTRACT_{URL,PUBLISHABLE_KEY,SECRET_KEY,JWT_SECRET,DATABASE_URL} name, if all are set."""
         names = ("URL", "PUBLISHABLE_KEY", "SECRET_KEY", "JWT_SECRET", "DATABASE_URL")
-        values = [os.environ.get(f"BUTTRESS_CONTRACT_{name}", "") for name in names]
-        return cls(*values) if all(values) else None
+        url, publishable, secret, jwt_secret, database = (os.environ.get(f"BUTTRESS_CONTRACT_{name}") for name in names)
+        if not (url and publishable and secret and jwt_secret and database):
+            return None
+        return cls(url, publishable, secret, jwt_secret, database)
 
     def client(self, *, token: str | None = None, key: str | None = None) -> httpx.AsyncClient:
         """An HTTP client of this Supabase, as whoever the token is for. `async with` it."""
@@ -84,7 +112,7 @@ class EmbeddedSupabase:
 
 
 def server_environment(
-    stack: RunningStack, database_url: str, folder: Path, *, port: int, **overrides: str
+    cluster: Cluster, database_url: str, folder: Path, *, port: int, **overrides: str
 ) -> dict[str, str]:
     """The environment of `node server.mjs serve` for that database, with its files in `folder`."""
     project = folder / "supabase"
@@ -97,9 +125,9 @@ def server_environment(
         "SUPABASE_DB_URL": database_url,
         "SUPABASE_PORT": str(port),
         "SUPABASE_PUBLIC_URL": f"http://127.0.0.1:{port}",
-        "SUPABASE_JWT_SECRET": stack.jwt_secret,
-        "SUPABASE_PUBLISHABLE_KEY": stack.publishable_key,
-        "SUPABASE_SECRET_KEY": stack.secret_key,
+        "SUPABASE_JWT_SECRET": cluster.jwt_secret,
+        "SUPABASE_PUBLISHABLE_KEY": cluster.publishable_key,
+        "SUPABASE_SECRET_KEY": cluster.secret_key,
         "SUPABASE_STORAGE_DIR": str(folder / "storage"),
         "SUPABASE_MAILBOX_FILE": str(folder / "mailbox.jsonl"),
         "SUPABASE_CONFIG": str(project / "config.toml"),
@@ -145,17 +173,17 @@ def _wait_until_healthy(process: subprocess.Popen[bytes], url: str, log: Path) -
 
 @contextmanager
 def embedded_supabase(
-    stack: RunningStack, database_url: str, folder: Path, **overrides: str
+    cluster: Cluster, database_url: str, folder: Path, **overrides: str
 ) -> Iterator[EmbeddedSupabase]:
     """A server for that database, alive inside the block."""
     port = free_ports(1)[0]
-    environ = server_environment(stack, database_url, folder, port=port, **overrides)
+    environ = server_environment(cluster, database_url, folder, port=port, **overrides)
     with running_server(environ) as process:
         yield EmbeddedSupabase(
             supabase_url=environ["SUPABASE_PUBLIC_URL"],
-            publishable_key=stack.publishable_key,
-            secret_key=stack.secret_key,
-            jwt_secret=stack.jwt_secret,
+            publishable_key=cluster.publishable_key,
+            secret_key=cluster.secret_key,
+            jwt_secret=cluster.jwt_secret,
             database_url=environ["SUPABASE_DB_URL"],
             mailbox_file=Path(environ["SUPABASE_MAILBOX_FILE"]),
             process=process,
@@ -163,12 +191,12 @@ def embedded_supabase(
     shutil.rmtree(folder, ignore_errors=True)
 
 
-async def create_database(stack: RunningStack) -> str:
-    """The URL of a new, empty database in the stack's PostgreSQL; it is gone with the stack."""
+async def create_database(cluster: Cluster) -> str:
+    """The URL of a new, empty database in that PostgreSQL; it is gone with it."""
     name = f"contract_{uuid4().hex}"
-    connection = await asyncpg.connect(stack.database_url)
+    connection = await asyncpg.connect(cluster.database_url)
     try:
         await connection.execute(f"create database {name}")
     finally:
         await connection.close()
-    return urllib.parse.urlsplit(stack.database_url)._replace(path=f"/{name}").geturl()
+    return urllib.parse.urlsplit(cluster.database_url)._replace(path=f"/{name}").geturl()
