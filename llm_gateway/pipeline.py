@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from core.errors import ButtressError
+from core.logging import get_logger
 from core.tokens import TokenVerifier
 from llm_gateway.call import Call, error_of_interruption
 from llm_gateway.catalog import Catalog
@@ -32,6 +33,8 @@ from llm_gateway.settlement import Charge, DetachedTasks
 from llm_gateway.wire.errors import ShuttingDown, error_of_failure
 from llm_gateway.wire.headers import limit_headers
 from llm_gateway.wire.openai_chat import ChatRequest, parse_chat, upstream_body
+
+log = get_logger(__name__)
 
 LEASE_S: Final = 120.0
 
@@ -113,6 +116,13 @@ class Pipeline:
             else:
                 await deliver_whole(call, client, deadline_s=deadline_s)
         except ProviderFailure as failure:
+            log.warning(
+                "provider_failed",
+                deployment=call.hop.deployment.id if call.hop else None,
+                kind=failure.kind.value,
+                status=failure.status,
+                cause=type(failure.__cause__).__name__,  # its words may hold an address or a key
+            )
             call.fail(failure)
             await call.resolved()
             raise error_of_failure(failure) from failure

@@ -66,7 +66,7 @@ class LitellmAnswer:
         except Exception as error:  # whatever litellm raises within a stream, the stream is cut
             self._ended = True
             raise ProviderFailure(FailureKind.LOST) from error
-        return data_event(chunk.model_dump_json(exclude_none=True).encode())
+        return data_event(orjson.dumps(_openai_chunk(chunk.model_dump(mode="json", exclude_none=True))))
 
     def abort(self) -> None:
         if self._stream is not None and not self._ended:
@@ -96,6 +96,7 @@ class LitellmProvider:
                 timeout=deployment.timeouts.total_s,
                 num_retries=0,
                 max_retries=0,
+                _skip_mcp_handler=True,  # else it looks for tool servers that the request may name, and would call them
                 **_request_fields(call.body),
             )
         except Exception as error:
@@ -129,6 +130,13 @@ def _request_fields(body: dict[str, Any]) -> dict[str, Any]:  # Any: the client'
     if unknown:
         raise ProviderFailure(FailureKind.REJECTED, 400, code="unsupported_parameter", param=min(unknown))
     return {field: body[field] for field in REQUEST_FIELDS & body.keys() if body[field] is not None}
+
+
+def _openai_chunk(chunk: dict[str, Any]) -> dict[str, Any]:  # Any: JSON
+    """The chunk as OpenAI sends it: usage stands in a chunk of its own, which has no choices."""
+    if "usage" in chunk and not any(choice.get("delta") or choice.get("finish_reason") for choice in chunk["choices"]):
+        chunk["choices"] = []
+    return chunk
 
 
 async def _close(response: Any) -> None:  # Any: litellm has no types

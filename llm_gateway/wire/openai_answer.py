@@ -151,21 +151,29 @@ class ChatStream:
         if data == DONE:
             self.saw_done = True
             return event
-        try:
-            chunk = orjson.loads(data)
-        except orjson.JSONDecodeError:
-            self.fault = StreamFault.MALFORMED
-            return b""
-        if not isinstance(chunk, dict) or chunk.get("error"):
-            self.fault = StreamFault.PROVIDER_ERROR if isinstance(chunk, dict) else StreamFault.MALFORMED
-            return b""
-        self._count_output(chunk.get("choices"))
-        if self.fault is not None:
+        chunk = self._parse(data)
+        if chunk is not None:
+            self._count_output(chunk.get("choices"))
+        if chunk is None or self.fault is not None:
             return b""
         if "usage" not in chunk:
             return event
         self.usage = read_usage(chunk["usage"]) or self.usage
         return _without_usage(event, chunk) if self._hide_usage else event
+
+    def _parse(self, data: bytes) -> dict[str, object] | None:
+        """The chunk; None, and a fault, where the data is none that may be passed on."""
+        try:
+            chunk = orjson.loads(data)
+        except orjson.JSONDecodeError:
+            chunk = None
+        if not isinstance(chunk, dict):
+            self.fault = StreamFault.MALFORMED
+            return None
+        if chunk.get("error"):
+            self.fault = StreamFault.PROVIDER_ERROR
+            return None
+        return chunk
 
     def _count_output(self, choices: object) -> None:
         if not isinstance(choices, list):

@@ -13,17 +13,18 @@ from core.errors import InvalidInput
 from core.json_input import decode_json
 
 # Where a request goes, and with whose credentials, is the operator's business. From these fields servers and litellm
-# take such instructions; one accepted `api_base` sends the provider's key to a stranger (CVE-2024-6587).
+# take such instructions; one accepted `api_base` sends the provider's key to a stranger (CVE-2024-6587), one accepted
+# `models` has OpenRouter answer with a model of another price.
 _FORBIDDEN: Final = frozenset(
     """
-    api_base api_key api_type api_version base_model base_url caching callbacks client client_session cooldown_time
-    custom_llm_provider custom_prompt_dict default_headers deployment_id endpoint extra_body extra_headers
-    extra_query fallbacks context_window_fallback_dict force_timeout headers host http_client initial_prompt_value
-    input_cost_per_token litellm_call_id litellm_credential_name litellm_logging_obj litellm_metadata litellm_params
-    litellm_trace_id logger_fn max_retries mock_response mock_timeout mock_tool_calls model_config model_info
-    model_list num_retries organization output_cost_per_token preset_cache_key provider proxies proxy
-    proxy_server_request region_name request_timeout retry_policy retry_strategy roles ssl_verify timeout url
-    user_config user_continue_message verbose_logging
+    api_base api_key api_type api_version base_model base_url caching callbacks client client_session
+    context_window_fallback_dict cooldown_time custom_llm_provider custom_prompt_dict default_headers deployment_id
+    endpoint extra_body extra_headers extra_query fallbacks force_timeout headers host http_client
+    initial_prompt_value input_cost_per_token litellm_call_id litellm_credential_name litellm_logging_obj
+    litellm_metadata litellm_params litellm_trace_id logger_fn max_retries mock_response mock_timeout
+    mock_tool_calls model_config model_info model_list models num_retries organization output_cost_per_token plugins
+    preset_cache_key provider proxies proxy proxy_server_request region_name request_timeout retry_policy
+    retry_strategy roles route ssl_verify timeout transforms url user_config user_continue_message verbose_logging
     """.split()  # noqa: SIM905 -- one word a line reads worse
 )
 _FORBIDDEN_PREFIXES: Final = ("aws_", "azure_", "gcs_", "litellm_", "vertex_", "watsonx_")
@@ -32,6 +33,9 @@ _FORBIDDEN_PREFIXES: Final = ("aws_", "azure_", "gcs_", "litellm_", "vertex_", "
 _OTHER_MAXIMA: Final = frozenset(
     {"max_length", "max_new_tokens", "max_output_tokens", "min_tokens", "n_predict", "num_predict"}
 )
+
+# What the model may call. The others are run by the provider itself, at prices that the catalogue does not have.
+_TOOL_TYPES: Final = frozenset({"custom", "function"})
 
 _MAXIMA: Final = ("max_completion_tokens", "max_tokens")
 
@@ -63,6 +67,7 @@ def parse_chat(raw: bytes, *, max_json_depth: int) -> ChatRequest:
         raise InvalidInput("The body must be a JSON object.", code="invalid_json")
     _refuse_forbidden(body)
     _check_messages(body)
+    _check_tools(body)
     stream = _flag(body, "stream")
     return ChatRequest(
         body=body,
@@ -125,6 +130,22 @@ def _check_messages(body: dict[str, Any]) -> None:
         if not isinstance(message, dict) or not isinstance(message.get("role"), str):
             raise FieldRefused(
                 f"messages[{position}]", "Each of `messages` must be an object with a `role`.", code="invalid_type"
+            )
+
+
+def _check_tools(body: dict[str, Any]) -> None:
+    tools = body.get("tools")
+    if tools is None:
+        return
+    if not isinstance(tools, list):
+        raise FieldRefused("tools", "`tools` must be a list.", code="invalid_type")
+    for position, tool in enumerate(tools):
+        kind = tool.get("type") if isinstance(tool, dict) else None
+        if not isinstance(kind, str) or kind not in _TOOL_TYPES:
+            raise FieldRefused(
+                f"tools[{position}]",
+                "Each of `tools` must have the `type` `function` or `custom`.",
+                code="invalid_value",
             )
 
 

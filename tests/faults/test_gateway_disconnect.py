@@ -94,11 +94,14 @@ async def test_two_hundred_clients_that_leave_leave_nothing_behind(
     arrived = asyncio.Semaphore(40)
 
     async def leave() -> None:
-        async with arrived, gateway.http(caller) as client:
-            async with client.stream("POST", "/chat/completions", json=STREAM) as response:
-                async for line in response.aiter_lines():
-                    if line.startswith("data: "):
-                        return
+        async with (
+            arrived,
+            gateway.http(caller) as client,
+            client.stream("POST", "/chat/completions", json=STREAM) as response,
+        ):
+            async for line in response.aiter_lines():
+                if line.startswith("data: "):
+                    return
 
     await asyncio.gather(*(leave() for _ in range(200)))
     await fake_provider.wait_for(client_gone=200, timeout_s=30)

@@ -34,14 +34,14 @@ async def stream(gateway: GatewayServer, caller: Caller, **fields: object) -> tu
     """The events of a streamed call, and whether it ended with [DONE]."""
     events: list[Json] = []
     done = False
-    async with gateway.http(caller) as client:
-        async with client.stream("POST", "/chat/completions", json={**ASK, "stream": True, **fields}) as response:
-            assert response.status_code == 200, await response.aread()
-            async for line in response.aiter_lines():
-                if line == "data: [DONE]":
-                    done = True
-                elif line.startswith("data: "):
-                    events.append(json.loads(line[6:]))
+    body = {**ASK, "stream": True, **fields}
+    async with gateway.http(caller) as client, client.stream("POST", "/chat/completions", json=body) as response:
+        assert response.status_code == 200, await response.aread()
+        async for line in response.aiter_lines():
+            if line == "data: [DONE]":
+                done = True
+            elif line.startswith("data: "):
+                events.append(json.loads(line[6:]))
     return events, done
 
 
@@ -63,6 +63,7 @@ async def stream(gateway: GatewayServer, caller: Caller, **fields: object) -> tu
 )
 @pytest.mark.parametrize("streamed", [False, True])
 async def test_a_refusal_is_told_in_our_own_words_and_costs_nothing(
+    *,
     step: Step,
     status: int,
     code: str,
@@ -149,6 +150,7 @@ async def test_a_fallback_answers_and_is_charged_at_its_own_price(
 @pytest.mark.parametrize("connection", ["reset", "close"])
 @pytest.mark.parametrize("streamed", [False, True])
 async def test_a_connection_that_breaks_before_the_answer_is_charged_at_the_estimate_and_not_asked_again(
+    *,
     connection: Any,
     streamed: bool,
     gateway: GatewayServer,

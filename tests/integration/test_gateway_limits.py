@@ -93,20 +93,22 @@ async def test_a_spent_budget_makes_exactly_one_attempt_of_the_official_client(
     gateway: GatewayServer, caller: Caller, database: asyncpg.Connection, fake_provider: FakeProvider
 ) -> None:
     await set_limits(database, caller, nano_usd_per_month=400_000)
+    fake_provider.script(Step(input_tokens=80, output_tokens=10, times=0))
     async with gateway.sdk(caller, max_retries=5) as client:
-        attempts = 0
+        attempts: list[httpx.Request] = []
 
-        async def count(_: httpx.Request) -> None:
-            nonlocal attempts
-            attempts += 1
+        async def remember(request: httpx.Request) -> None:
+            attempts.append(request)
 
-        client._client.event_hooks["request"].append(count)
-        fake_provider.script(Step(input_tokens=80, output_tokens=10, times=0))
-        with pytest.raises(openai.RateLimitError) as refusal:
+        async def ask_until_refused() -> None:
             for _ in range(10):
-                attempts = 0
+                attempts.clear()
                 await client.chat.completions.create(**ASK)  # type: ignore[call-overload]  # plain JSON
-    assert attempts == 1
+
+        client._client.event_hooks["request"].append(remember)
+        with pytest.raises(openai.RateLimitError) as refusal:
+            await ask_until_refused()
+    assert len(attempts) == 1
     assert refusal.value.code == "insufficient_quota"
     assert refusal.value.type == "insufficient_quota"
     assert refusal.value.response.headers["x-should-retry"] == "false"

@@ -9,7 +9,7 @@ from tests.support.eventually import eventually
 
 
 async def usage_rows(database: asyncpg.Connection, caller: Caller, *, count: int) -> Sequence[asyncpg.Record]:
-    """The caller's finished calls, oldest first: exactly `count`, once that many are there (settling takes a moment)."""
+    """The caller's finished calls, oldest first: exactly `count`, once so many are there (settling takes a moment)."""
 
     async def enough_rows() -> bool:
         found = await database.fetchval("select count(*) from gateway.usage where user_id = $1", caller.user_id)
