@@ -16,6 +16,7 @@ from core.logging import get_logger
 from core.postgres import database_errors
 from llm_gateway.limits.ledger import Hold, HoldRequest, Ledger, Usage
 from llm_gateway.limits.rules import hold_from_answer
+from llm_gateway.limits.turns import Turns
 
 if TYPE_CHECKING:
     Pool = asyncpg.Pool[asyncpg.Record]
@@ -27,6 +28,10 @@ ATTEMPTS: Final = 3
 # A hold whose answer was lost is looked for until no statement can be running any more that would still make it.
 UNDO_AFTER_S: Final = (0.05, 1.0, 6.0, 30.0)
 MOST_UNDOING: Final = 1000
+# Statements about one user queue for the row of their meter. Past two at a time PostgreSQL only gets slower handing the
+# lock on (measured: docs/decisions/0063), and one busy user would take every connection of the pool.
+AT_ONCE_FOR_ONE_USER: Final = 2
+MOST_CALLS_REMEMBERED: Final = 10_000
 
 _HOLD: Final = "select * from gateway.hold($1, $2, $3, $4, $5, $6, $7, $8)"
 _SETTLE: Final = "select gateway.settle($1, $2, $3, $4, $5, $6, $7, $8)"
@@ -54,11 +59,16 @@ class _Sending:
 
 
 class PostgresLedger(Ledger):
-    """Holds and settles through `pool`, whose login is gateway_service. Keeps nothing but what it still has to undo."""
+    """Holds and settles through `pool`, whose login is gateway_service.
+
+    Nothing depends on what this process remembers: which calls are whose (to queue them well), which holds to undo.
+    """
 
     def __init__(self, pool: Pool, *, deadline_s: float = DEADLINE_S) -> None:
         self._pool = pool
         self._deadline_s = deadline_s
+        self._turns = Turns(AT_ONCE_FOR_ONE_USER)
+        self._users: dict[str, UUID] = {}
         self._undoing: set[asyncio.Task[None]] = set()
         self._closing = asyncio.Event()
 
@@ -76,13 +86,17 @@ class PostgresLedger(Ledger):
             _milliseconds(request.lease_s),
         )
         try:
-            answer = await self._ask(_HOLD, arguments, sending)
+            answer = await self._ask(_HOLD, arguments, request.user_id, sending)
         except BaseException:
             # Cancelled, timed out or cut off: the hold may stand all the same, and nobody will settle it.
             if sending.begun:
                 self._undo_later(request.request_id, attempt)
             raise
-        return hold_from_answer(request, dict(answer))
+        hold = hold_from_answer(request, dict(answer))
+        if len(self._users) >= MOST_CALLS_REMEMBERED:
+            del self._users[next(iter(self._users))]
+        self._users[request.request_id] = request.user_id
+        return hold
 
     async def settle(self, request_id: str, usage: Usage) -> None:
         arguments = (
@@ -95,12 +109,14 @@ class PostgresLedger(Ledger):
             usage.output_tokens,
             usage.cost_nano_usd,
         )
-        state = (await self._ask(_SETTLE, arguments))[0]
+        state = (await self._ask(_SETTLE, arguments, self._users.get(request_id)))[0]
+        self._users.pop(request_id, None)
         if state != "settled":
             log.warning("settled_too_late", request_id=request_id, state=state, cost_nano_usd=usage.cost_nano_usd)
 
     async def void(self, request_id: str) -> None:
-        await self._ask(_VOID, (request_id, None))
+        await self._ask(_VOID, (request_id, None), self._users.get(request_id))
+        self._users.pop(request_id, None)
 
     async def renew(self, request_id: str, lease_s: float) -> bool:
         return bool((await self._ask(_RENEW, (request_id, _milliseconds(lease_s))))[0])
@@ -116,13 +132,20 @@ class PostgresLedger(Ledger):
         if self._undoing:
             await asyncio.wait(set(self._undoing), timeout=2 * self._deadline_s)
 
-    async def _ask(self, query: str, arguments: tuple[object, ...], sending: _Sending | None = None) -> asyncpg.Record:
+    async def _ask(
+        self,
+        query: str,
+        arguments: tuple[object, ...],
+        user_id: UUID | None = None,
+        sending: _Sending | None = None,
+    ) -> asyncpg.Record:
         """The one row that the function answers.
 
         In a task of its own: asyncpg waits for a frozen server even while it is being cancelled, and no caller may.
         Raises: Unavailable, at the deadline at the latest; InternalFault for a statement the database cannot accept.
         """
-        task = asyncio.get_running_loop().create_task(self._answer(query, arguments, sending or _Sending()))
+        answer = self._answer_in_turn(query, arguments, user_id, sending or _Sending())
+        task = asyncio.get_running_loop().create_task(answer)
         try:
             done, _ = await asyncio.wait({task}, timeout=self._deadline_s)
         except asyncio.CancelledError:
@@ -132,6 +155,14 @@ class PostgresLedger(Ledger):
             _abandon(task)
             raise _ledger_unavailable()
         return task.result()
+
+    async def _answer_in_turn(
+        self, query: str, arguments: tuple[object, ...], user_id: UUID | None, sending: _Sending
+    ) -> asyncpg.Record:
+        if user_id is None:
+            return await self._answer(query, arguments, sending)
+        async with self._turns.of(user_id):
+            return await self._answer(query, arguments, sending)
 
     async def _answer(self, query: str, arguments: tuple[object, ...], sending: _Sending) -> asyncpg.Record:
         attempt = 1
