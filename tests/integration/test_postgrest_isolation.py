@@ -121,10 +121,10 @@ async def test_embedding_does_not_lead_to_foreign_rows(team: Team, stack: Runnin
     ]  # fmt: skip
 
 
-@pytest.mark.parametrize("schema", ["private", "gateway", "auth", "storage", "public", "supabase_migrations"])
-async def test_no_other_schema_is_exposed(visit: Visit, schema: str) -> None:
-    response = await visit.client.get("/members", headers={"Accept-Profile": schema})
-    assert (response.status_code, response.json()["code"]) == (406, "PGRST106")
+async def test_no_other_schema_is_exposed(visit: Visit) -> None:
+    for schema in ("private", "gateway", "auth", "storage", "public", "supabase_migrations"):
+        response = await visit.client.get("/members", headers={"Accept-Profile": schema})
+        assert (response.status_code, response.json()["code"]) == (406, "PGRST106"), schema
 
 
 # --- writing tables
@@ -147,17 +147,17 @@ async def test_nobody_inserts(visit: Visit, table: str) -> None:
     assert await read_rows(visit.database) == before
 
 
-@pytest.mark.parametrize("resolution", ["merge-duplicates", "ignore-duplicates"])
 @pytest.mark.parametrize("table", sorted(TABLES))
-async def test_nobody_upserts(visit: Visit, table: str, resolution: str) -> None:
+async def test_nobody_upserts(visit: Visit, table: str) -> None:
     before = await read_rows(visit.database)
     rows = {
         "profiles": {"id": str(visit.caller.user_id), "display_name": "Other"},
         "workspaces": {"id": str(visit.team.workspace_id), "name": "Taken"},
         "members": new_row("members", visit.team, visit.caller),
     }
-    response = await visit.client.post(f"/{table}", json=rows[table], headers={"Prefer": f"resolution={resolution}"})
-    assert visit.is_refused(response)
+    for resolution in ("merge-duplicates", "ignore-duplicates"):
+        headers = {"Prefer": f"resolution={resolution}"}
+        assert visit.is_refused(await visit.client.post(f"/{table}", json=rows[table], headers=headers))
     assert await read_rows(visit.database) == before
 
 
