@@ -47,6 +47,8 @@ _WORTH_REPEATING: Final = (
     asyncpg.AdminShutdownError,
     asyncpg.CrashShutdownError,
     asyncpg.CannotConnectNowError,
+    asyncpg.InterfaceError,  # the connection was closed meanwhile …
+    asyncpg.InternalClientError,  # … or the server's farewell was read when an answer was expected
     ConnectionError,
 )
 
