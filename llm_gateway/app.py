@@ -29,7 +29,16 @@ from llm_gateway.pipeline import Pipeline
 from llm_gateway.providers.litellm import LitellmProvider
 from llm_gateway.providers.openai import OpenAIProvider
 from llm_gateway.settlement import DetachedTasks
-from llm_gateway.upkeep import REAP_EVERY_S, RENEW_EVERY_S, Shutdown, every, renew_leases, when_told_to_stop
+from llm_gateway.upkeep import (
+    GRACE_S,
+    GRACE_VARIABLE,
+    REAP_EVERY_S,
+    RENEW_EVERY_S,
+    Shutdown,
+    every,
+    renew_leases,
+    when_told_to_stop,
+)
 from llm_gateway.wire.errors import error_body
 
 log = get_logger(__name__)
@@ -41,9 +50,10 @@ _POOL_SIZE: Final = 10
 class Gateway:
     """The gateway as a part of another application: an ASGI handler, its lifespan, and its readiness."""
 
-    def __init__(self, settings: Settings, catalog: Catalog, ledger: Ledger | None) -> None:
+    def __init__(self, settings: Settings, catalog: Catalog, ledger: Ledger | None, grace_s: float) -> None:
         self.catalog = catalog
         self._settings = settings
+        self._grace_s = grace_s
         self._ledger = ledger
         self._pipeline: Pipeline | None = None
         self._endpoints: Endpoints | None = None
@@ -59,7 +69,7 @@ class Gateway:
         """Within: requests may be served. Afterwards: every call is settled and every connection is closed."""
         async with AsyncExitStack() as parts:
             pipeline = await self._make_pipeline(parts)
-            shutdown = Shutdown(pipeline)
+            shutdown = Shutdown(pipeline, grace_s=self._grace_s)
             parts.callback(when_told_to_stop(shutdown.begin))
             await parts.enter_async_context(_upkeep(pipeline))
             parts.push_async_callback(shutdown.finish)
@@ -112,10 +122,11 @@ def create_gateway(
 
     Raises: CatalogInvalid naming everything that is wrong with models.toml.
     """
-    catalog = load_catalog(settings.models_file, os.environ if environ is None else environ)
+    environ = os.environ if environ is None else environ
+    catalog = load_catalog(settings.models_file, environ)
     for sentence in catalog.unavailable:
         log.warning("deployment_unavailable", reason=sentence)
-    return Gateway(settings, catalog, ledger)
+    return Gateway(settings, catalog, ledger, float(environ.get(GRACE_VARIABLE, GRACE_S)))
 
 
 def create_app(settings: Settings | None = None) -> AsgiApp:

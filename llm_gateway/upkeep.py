@@ -18,8 +18,10 @@ log = get_logger(__name__)
 # A lease survives three failed renewals, that is one and a half minutes without a database.
 RENEW_EVERY_S: Final = LEASE_S / 4
 REAP_EVERY_S: Final = 5.0
-# A deploy lets streams finish for this long, then ends them with an error event; servers wait 30 s before they kill.
+# A deploy lets streams finish for this long, then ends them with an error event. Servers wait 30 s before they kill, so
+# this and the time to settle must stay below that; a process manager that waits less must be told in the environment.
 GRACE_S: Final = 20.0
+GRACE_VARIABLE: Final = "BUTTRESS_GATEWAY_GRACE_S"
 SETTLE_AT_EXIT_S: Final = 8.0
 
 

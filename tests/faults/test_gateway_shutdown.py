@@ -1,0 +1,154 @@
+"""SIGTERM with calls open: nothing new is taken, streams finish or end with an error event, and all is settled."""
+
+import asyncio
+import json
+import os
+import signal
+from collections.abc import Iterator
+
+import asyncpg
+import httpx
+import pytest
+
+from tests.support.callers import Caller, new_caller
+from tests.support.eventually import eventually
+from tests.support.fake_provider import FakeProvider, Step
+from tests.support.gateway_ledger import open_holds, usage_rows
+from tests.support.gateway_server import GatewayServer, gateway_on
+from tests.support.stack import RunningStack
+
+STREAM = {"model": "fake/chat", "stream": True, "messages": [{"role": "user", "content": "Tell me."}]}
+GRACE_S = 1
+
+
+@pytest.fixture
+def leaving(stack: RunningStack, fake_provider: FakeProvider) -> Iterator[GatewayServer]:
+    """A gateway of its own for a test that ends it, with a short grace period."""
+    environment = {"BUTTRESS_GATEWAY_GRACE_S": str(GRACE_S)}
+    with gateway_on(stack, fake_provider, name="leaving", extra_environment=environment) as server:
+        yield server
+
+
+@pytest.fixture
+async def caller(stack: RunningStack, database: asyncpg.Connection, fake_provider: FakeProvider) -> Caller:
+    fake_provider.reset()
+    return await new_caller(stack, database)
+
+
+async def ended(server: GatewayServer) -> None:
+    """The server has ended by itself, with status 0."""
+
+    async def has_ended() -> bool:
+        return server.child.exit_code() is not None
+
+    await eventually(has_ended, timeout_s=30)
+    assert server.child.exit_code() == 0
+
+
+async def test_a_stream_that_ends_within_the_grace_period_ends_whole(
+    leaving: GatewayServer, caller: Caller, database: asyncpg.Connection, fake_provider: FakeProvider
+) -> None:
+    fake_provider.script(Step(output_tokens=6, hold_after_chunks=2))
+    async with leaving.http(caller) as client, client.stream("POST", "/chat/completions", json=STREAM) as response:
+        lines = response.aiter_lines()
+        await anext(lines)
+        await fake_provider.wait_for(held=1)
+        leaving.terminate()
+        await told_to_stop(leaving)
+        fake_provider.release()
+        assert "data: [DONE]" in [line async for line in lines]
+    await ended(leaving)
+    [row] = await usage_rows(database, caller, count=1)
+    assert (row["outcome"], row["estimated"], row["output_tokens"]) == ("ok", False, 6)
+
+
+async def test_streams_that_do_not_end_get_an_error_event_and_are_settled(
+    leaving: GatewayServer, caller: Caller, database: asyncpg.Connection, fake_provider: FakeProvider
+) -> None:
+    fake_provider.script(Step(output_tokens=90, hold_after_chunks=5, times=0))
+
+    async def read() -> list[str]:
+        async with leaving.http(caller) as client, client.stream("POST", "/chat/completions", json=STREAM) as response:
+            return [line async for line in response.aiter_lines() if line]
+
+    streams = [asyncio.create_task(read()) for _ in range(8)]
+    await fake_provider.wait_for(held=8)
+    leaving.terminate()
+    for lines in await asyncio.gather(*streams):
+        assert json.loads(lines[-1].removeprefix("data: "))["error"]["code"] == "shutting_down"
+    await ended(leaving)
+    await fake_provider.wait_for(client_gone=8)
+    rows = await usage_rows(database, caller, count=8)
+    assert {(row["outcome"], row["output_tokens"], row["estimated"]) for row in rows} == {("cut", 5, True)}
+    assert await open_holds(database, caller) == 0
+
+
+async def test_an_answer_that_is_not_streamed_is_ended_with_503_and_charged(
+    leaving: GatewayServer, caller: Caller, database: asyncpg.Connection, fake_provider: FakeProvider
+) -> None:
+    fake_provider.script(Step(hold_before_headers=True))
+    async with leaving.http(caller) as client:
+        asking = asyncio.create_task(client.post("/chat/completions", json={**STREAM, "stream": False}))
+        await fake_provider.wait_for(held=1)
+        leaving.terminate()
+        answer = await asking
+    assert (answer.status_code, answer.json()["error"]["code"]) == (503, "shutting_down")
+    await ended(leaving)
+    [row] = await usage_rows(database, caller, count=1)
+    assert (row["outcome"], row["cost_nano_usd"]) == ("cut", row["held_nano_usd"])
+
+
+async def test_a_client_that_leaves_while_the_server_stops_is_settled_too(
+    leaving: GatewayServer, caller: Caller, database: asyncpg.Connection, fake_provider: FakeProvider
+) -> None:
+    fake_provider.script(Step(output_tokens=90, hold_after_chunks=3))
+    async with leaving.http(caller) as client, client.stream("POST", "/chat/completions", json=STREAM) as response:
+        await anext(response.aiter_lines())
+        await fake_provider.wait_for(held=1)
+        leaving.terminate()
+    await ended(leaving)
+    [row] = await usage_rows(database, caller, count=1)
+    # whoever is noticed first, the client that left or the end of the grace period: the same is charged
+    assert row["outcome"] in ("client_gone", "cut")
+    assert (row["output_tokens"], row["estimated"]) == (3, True)
+
+
+async def test_a_killed_gateways_holds_are_reaped_at_what_was_held(
+    *,
+    gateway: GatewayServer,  # which goes on, and reaps
+    leaving: GatewayServer,
+    caller: Caller,
+    database: asyncpg.Connection,
+    fake_provider: FakeProvider,
+) -> None:
+    fake_provider.script(Step(output_tokens=90, hold_after_chunks=3))
+    async with leaving.http(caller) as client:
+        with pytest.raises(httpx.HTTPError):
+            async with client.stream("POST", "/chat/completions", json=STREAM) as response:
+                async for _ in response.aiter_lines():
+                    if fake_provider.bill().counts.held:
+                        kill(leaving)
+    assert await open_holds(database, caller) == 1
+    # the lease's end, without waiting for it
+    await database.execute(
+        "update gateway.holds set held_at = now() - interval '1 hour', lease_expires_at = now() - interval '1 second'"
+        " where user_id = $1",
+        caller.user_id,
+    )
+    [row] = await usage_rows(database, caller, count=1)
+    assert (row["state"], row["cost_nano_usd"]) == ("expired", row["held_nano_usd"])
+    assert await open_holds(database, caller) == 0
+
+
+async def told_to_stop(server: GatewayServer) -> None:
+    """The server knows that it shall stop."""
+
+    async def drains() -> bool:
+        return bool(server.log_lines("gateway_draining"))
+
+    await eventually(drains)
+
+
+def kill(server: GatewayServer) -> None:
+    """The server's processes are gone at once: its supervisor and its worker."""
+    os.killpg(server.child.process.pid, signal.SIGKILL)
