@@ -22,7 +22,7 @@ def main(run_file: Path) -> None:
     state = read_run_state(run_file)  # an orderly end has removed it
     if state is None:
         return
-    wait_until_gone([state.supervisor], GRACE_S)  # the pipe closes a moment before the process is gone
+    wait_until_gone(state.supervisor, GRACE_S)  # the pipe closes a moment before the process is gone
     if not state.supervisor.is_alive():
         end(state.parts, grace_s=GRACE_S)
 

@@ -6,7 +6,7 @@ import platform
 import signal
 import subprocess
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
@@ -105,26 +105,36 @@ class Record:
 
     def kill(self) -> None:
         """The process and its group were killed; where it has ended already, what it left in its group."""
-        with contextlib.suppress(ProcessLookupError):
-            if self.identity.is_alive() or any(_is_ours(pid) for pid in group_members(self.identity.pid)):
+        if self.survivors():
+            with contextlib.suppress(ProcessLookupError):
                 os.killpg(self.identity.pid, signal.SIGKILL)
+
+    def survivors(self) -> list[int]:
+        """The living processes of its group. Once the leader is gone, only if they too are this copy of Buttress."""
+        members = group_members(self.identity.pid)
+        if self.identity.is_alive() or all(_is_ours(pid) for pid in members):
+            return members
+        return []
 
 
 def end(records: Sequence[Record], *, grace_s: float) -> None:
     """None of the recorded processes lives; those that outlived `grace_s` were killed with their groups."""
-    identities = [record.identity for record in records]
     for record in records:
         record.stop()
-    wait_until_gone(identities, grace_s)
+    _wait(lambda: not any(record.identity.is_alive() for record in records), grace_s)
     for record in records:
         record.kill()
-    wait_until_gone(identities, _KILL_S)
+    _wait(lambda: not any(record.survivors() for record in records), _KILL_S)
 
 
-def wait_until_gone(identities: Sequence[Identity], timeout_s: float) -> None:
-    """None of these processes lives, or that time is over."""
+def wait_until_gone(identity: Identity, timeout_s: float) -> None:
+    """This process has ended, or that time is over."""
+    _wait(lambda: not identity.is_alive(), timeout_s)
+
+
+def _wait(is_over: Callable[[], bool], timeout_s: float) -> None:
     deadline = time.monotonic() + timeout_s
-    while any(identity.is_alive() for identity in identities) and time.monotonic() < deadline:
+    while not is_over() and time.monotonic() < deadline:
         time.sleep(_POLL_S)
 
 

@@ -66,9 +66,6 @@ def test_what_a_dead_leader_left_in_its_group_is_killed() -> None:
     assert identity is not None
     assert group_members(leader.pid) == [orphan]
     end([Record("leader", identity, signal.SIGTERM)], grace_s=0.1)
-    wait_for = Identity.of(orphan)
-    if wait_for is not None:
-        end([Record("orphan", wait_for, 0)], grace_s=5)
     assert group_members(leader.pid) == []
     leader.stdout.close()
 
