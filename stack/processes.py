@@ -5,6 +5,7 @@ import os
 import platform
 import signal
 import subprocess
+import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -86,7 +87,8 @@ def command_line(pid: int) -> str:
 
 def _is_ours(pid: int) -> bool:
     """Started from this copy of Buttress: whoever else was given the number of a group was not."""
-    return str(ROOT) in command_line(pid)
+    command = command_line(pid)
+    return str(ROOT) in command or sys.executable in command
 
 
 @dataclass(frozen=True)
@@ -111,10 +113,11 @@ class Record:
 
     def survivors(self) -> list[int]:
         """The living processes of its group. Once the leader is gone, only if they too are this copy of Buttress."""
+        leader = Identity.of(self.identity.pid)
         members = group_members(self.identity.pid)
-        if self.identity.is_alive() or all(_is_ours(pid) for pid in members):
-            return members
-        return []
+        if leader is None:
+            return members if all(_is_ours(pid) for pid in members) else []
+        return members if leader == self.identity else []
 
 
 def end(records: Sequence[Record], *, grace_s: float) -> None:
