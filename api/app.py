@@ -23,7 +23,7 @@ from api.http.mount import is_below, mount
 from api.http.pagination import provide_page
 from api.me.routes import ROUTER as ME
 from api.members.routes import ROUTER as MEMBERS
-from api.services import Services
+from api.services import Services, SharedServices
 from api.supabase.auth import SupabaseAuth
 from api.usage.routes import ROUTER as USAGE
 from api.workspaces.routes import ROUTER as WORKSPACES
@@ -114,9 +114,9 @@ def _provide_services(state: State) -> Services:
     return services
 
 
-def _provide_auth(services: Services) -> SupabaseAuth:
+def _provide_auth(services: SharedServices) -> SupabaseAuth:
     return services.auth
 
 
-def _provide_sign_in_guards(services: Services) -> SignInGuards:
+def _provide_sign_in_guards(services: SharedServices) -> SignInGuards:
     return services.sign_in_guards

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 import httpx
+from litestar.di import NamedDependency
 
 from api.auth.service import SignInGuards
 from api.health.service import Check
@@ -22,3 +23,7 @@ class Services:
     auth: SupabaseAuth
     sign_in_guards: SignInGuards
     checks: Mapping[str, Check]
+
+
+SharedServices = NamedDependency[Services]
+"""`services: SharedServices` in a handler's parameters."""

@@ -7,7 +7,7 @@ from api.health.service import NotReady, check_all
 from api.http.caller import PUBLIC
 from api.http.envelope import Answer
 from api.http.openapi import refusals
-from api.services import Services
+from api.services import SharedServices
 
 _NOT_CACHED = {"cache-control": "no-store"}
 
@@ -19,7 +19,7 @@ def live() -> Response[Answer[Alive]]:
 
 
 @get("/ready", responses=refusals(public=True))
-async def ready(services: Services) -> Response[Answer[Ready]]:
+async def ready(services: SharedServices) -> Response[Answer[Ready]]:
     """Requests can be served; 503 names the part that is down."""
     results = await check_all(services.checks)
     if not all(results.values()):

@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from litestar.connection import ASGIConnection
+from litestar.di import NamedDependency
 from litestar.handlers import BaseRouteHandler
 from postgrest import AsyncPostgrestClient
 
@@ -23,6 +24,9 @@ class Caller:
     access_token: str = field(repr=False)
     db: AsyncPostgrestClient = field(repr=False)
 
+
+SignedIn = NamedDependency[Caller]
+"""`caller: SignedIn` in a handler's parameters: whoever asks."""
 
 PUBLIC = {"public": True}
 """`opt=PUBLIC` on a route: anybody may call it."""

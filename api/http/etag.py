@@ -4,17 +4,17 @@ import re
 from datetime import datetime
 from typing import Annotated, Final
 
-from litestar.params import Parameter
+from litestar.params import HeaderParameter
 
 from api.http.pagination import from_microseconds, to_microseconds
 from core.errors import InvalidInput
 
-_TAG: Final = re.compile(r'"([0-9a-f]{1,14})"')
+_TAG: Final = re.compile(r'"([0-9a-f]{1,15})"')
 
 IfMatch = Annotated[
     str | None,
-    Parameter(
-        header="If-Match", max_length=100, description="The `ETag` you read; 412 when somebody changed it since."
+    HeaderParameter(
+        name="If-Match", max_length=100, description="The `ETag` you read; 412 when somebody changed it since."
     ),
 ]
 

@@ -9,12 +9,13 @@ from datetime import UTC, datetime
 from typing import Annotated, Final, Literal, TypeVar
 from uuid import UUID
 
-from litestar.params import Parameter
+from litestar.di import NamedDependency
+from litestar.params import QueryParameter
 
 from core.errors import InvalidInput
 
 MAX_LIMIT: Final = 100
-_POSITION: Final = re.compile(r"([0-9]{1,17})\|([0-9a-f]{32})")
+_POSITION: Final = re.compile(r"([0-9]{1,18})\|([0-9a-f]{32})")
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,13 +39,17 @@ class Page:
         return None if self.cursor is None else decode_cursor(list_name, self.cursor)
 
 
+AskedPage = NamedDependency[Page]
+"""`page: AskedPage` in a handler's parameters: the page the query string asks for."""
+
+
 def provide_page(
-    limit: Annotated[int, Parameter(ge=1, le=MAX_LIMIT, description="Rows a page.")] = 20,
+    limit: Annotated[int, QueryParameter(ge=1, le=MAX_LIMIT, description="Rows a page.")] = 20,
     cursor: Annotated[
-        str | None, Parameter(max_length=200, description="`meta.next_cursor` of the page before.")
+        str | None, QueryParameter(max_length=200, description="`meta.next_cursor` of the page before.")
     ] = None,
     count: Annotated[
-        Literal["exact"] | None, Parameter(description="`exact` adds `meta.count`; it costs a full count.")
+        Literal["exact"] | None, QueryParameter(description="`exact` adds `meta.count`; it costs a full count.")
     ] = None,
 ) -> Page:
     """The page the query string asks for."""

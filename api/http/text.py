@@ -25,7 +25,7 @@ def _single_line(value: str) -> str:
 def _email_shape(value: str) -> str:
     if _EMAIL.fullmatch(_single_line(value)) is None:
         raise ValueError("must be an e-mail address")
-    return value
+    return value.lower()
 
 
 def _possible_password(value: SecretStr) -> SecretStr:
@@ -42,9 +42,7 @@ Name = Annotated[
 ]
 """A title a person typed: 1 to 100 characters, one line."""
 
-Email = Annotated[
-    str, StringConstraints(strip_whitespace=True, to_lower=True, max_length=254), AfterValidator(_email_shape)
-]
+Email = Annotated[str, StringConstraints(strip_whitespace=True, max_length=254), AfterValidator(_email_shape)]
 """An e-mail address in lower case, which is how Supabase Auth keeps it."""
 
 Password = Annotated[SecretStr, AfterValidator(_possible_password)]

@@ -1,8 +1,9 @@
 """/v1/me: the caller's own profile."""
 
 from litestar import Router, get, patch
+from litestar.params import JSONBody
 
-from api.http.caller import Caller
+from api.http.caller import Caller, SignedIn
 from api.http.envelope import Answer
 from api.http.openapi import BEARER, refusals
 from api.me.models import Me, MePatch
@@ -11,13 +12,13 @@ from core.errors import NotAuthenticated
 
 
 @get("/", security=BEARER, responses=refusals())
-async def get_me(caller: Caller) -> Answer[Me]:
+async def get_me(caller: SignedIn) -> Answer[Me]:
     """Your profile."""
     return _me(caller, await fetch_profile(caller.db, caller.claims.user_id))
 
 
 @patch("/", security=BEARER, responses=refusals(body=True))
-async def patch_me(caller: Caller, data: MePatch) -> Answer[Me]:
+async def patch_me(caller: SignedIn, data: JSONBody[MePatch]) -> Answer[Me]:
     """Change your profile."""
     return _me(caller, await rename_profile(caller.db, caller.claims.user_id, data.display_name))
 

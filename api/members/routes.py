@@ -3,11 +3,12 @@
 from uuid import UUID
 
 from litestar import Router, delete, get, patch
+from litestar.params import FromPath, JSONBody
 
-from api.http.caller import Caller
+from api.http.caller import SignedIn
 from api.http.envelope import Answer, Listing, PageMeta
 from api.http.openapi import BEARER, refusals
-from api.http.pagination import Page, Position, cut_page
+from api.http.pagination import AskedPage, Position, cut_page
 from api.members.models import Member, MemberPatch, Membership
 from api.members.queries import change_role, list_members, remove_member
 from api.workspaces.service import get_workspace
@@ -16,7 +17,7 @@ _LIST = "members"
 
 
 @get("/", security=BEARER, responses=refusals(404))
-async def list_all(caller: Caller, workspace_id: UUID, page: Page) -> Listing[Member]:
+async def list_all(caller: SignedIn, workspace_id: FromPath[UUID], page: AskedPage) -> Listing[Member]:
     """Who belongs to the workspace, longest first."""
     rows, total = await list_members(
         caller.db, workspace_id, after=page.after(_LIST), max_rows=page.limit + 1, count=page.count_exactly
@@ -32,13 +33,15 @@ async def list_all(caller: Caller, workspace_id: UUID, page: Page) -> Listing[Me
 
 
 @patch("/{user_id:uuid}", security=BEARER, responses=refusals(403, 404, 409, body=True))
-async def patch_one(caller: Caller, workspace_id: UUID, user_id: UUID, data: MemberPatch) -> Answer[Membership]:
+async def patch_one(
+    caller: SignedIn, workspace_id: FromPath[UUID], user_id: FromPath[UUID], data: JSONBody[MemberPatch]
+) -> Answer[Membership]:
     """Change a member's role: owners everybody's, admins everybody's but owners'. There is always an owner."""
     return Answer(data=await change_role(caller.db, workspace_id, user_id, data.role))
 
 
 @delete("/{user_id:uuid}", security=BEARER, responses=refusals(403, 404, 409))
-async def delete_one(caller: Caller, workspace_id: UUID, user_id: UUID) -> None:
+async def delete_one(caller: SignedIn, workspace_id: FromPath[UUID], user_id: FromPath[UUID]) -> None:
     """Remove a member, or leave. There is always an owner."""
     await remove_member(caller.db, workspace_id, user_id)
 

@@ -4,9 +4,9 @@ from datetime import date
 from typing import Annotated
 
 from litestar import Router, get
-from litestar.params import Parameter
+from litestar.params import QueryParameter
 
-from api.http.caller import Caller
+from api.http.caller import SignedIn
 from api.http.envelope import Listing, PageMeta
 from api.http.openapi import BEARER, refusals
 from api.http.pagination import MAX_LIMIT, bad_cursor, seal, unseal
@@ -17,15 +17,15 @@ from core.errors import InvalidInput
 _LIST = "usage"
 _LONGEST_DAYS = 366
 
-Since = Annotated[date | None, Parameter(description="First UTC day; 30 days ago by default.")]
-Until = Annotated[date | None, Parameter(description="Last UTC day; today by default.")]
-Limit = Annotated[int, Parameter(ge=1, le=MAX_LIMIT, description="Rows a page.")]
-Cursor = Annotated[str | None, Parameter(max_length=500, description="`meta.next_cursor` of the page before.")]
+Since = Annotated[date | None, QueryParameter(description="First UTC day; 30 days ago by default.")]
+Until = Annotated[date | None, QueryParameter(description="Last UTC day; today by default.")]
+Limit = Annotated[int, QueryParameter(ge=1, le=MAX_LIMIT, description="Rows a page.")]
+Cursor = Annotated[str | None, QueryParameter(max_length=500, description="`meta.next_cursor` of the page before.")]
 
 
 @get("/", security=BEARER, responses=refusals())
 async def get_usage(
-    caller: Caller, since: Since = None, until: Until = None, limit: Limit = 20, cursor: Cursor = None
+    caller: SignedIn, since: Since = None, until: Until = None, limit: Limit = 20, cursor: Cursor = None
 ) -> Listing[UsageOfDay]:
     """What you used at the gateway, by day and model, newest first. A full page may be the last one."""
     if since and until and not 0 <= (until - since).days <= _LONGEST_DAYS:

@@ -115,6 +115,7 @@ async def caller(request: pytest.FixtureRequest, place: Place) -> tuple[str, Cal
 
 @pytest.mark.parametrize(("method", "path"), list(MATRIX))
 async def test_each_caller_gets_what_the_matrix_says_and_a_refusal_changes_nothing(
+    *,
     method: str,
     path: str,
     caller: tuple[str, Caller],
@@ -147,6 +148,7 @@ async def owner_api(place: Place, api_server: ApiServer) -> AsyncIterator[httpx.
 @pytest.mark.parametrize("extra", ["id", "role", "is_personal", "created_by", "workspace_id", "caller", "data", "page"])
 @pytest.mark.parametrize(("method", "path"), [key for key in MATRIX if body_of(*key) is not None])
 async def test_a_field_nobody_asked_for_is_refused_and_named(
+    *,
     method: str,
     path: str,
     extra: str,
@@ -164,10 +166,12 @@ async def test_a_field_nobody_asked_for_is_refused_and_named(
     assert changed_rows(before, await read_rows(database)) == set()
 
 
-@pytest.mark.parametrize("value", [None, 1, True, [], {}, "", "   ", "x" * 10_000, "two\nlines", "esc\x1b[0m", "\u202eevil"])
+@pytest.mark.parametrize(
+    "value", [None, 1, True, [], {}, "", "   ", "x" * 10_000, "two\nlines", "esc\x1b[0m", "\u202eevil"]
+)
 @pytest.mark.parametrize(("method", "path"), [key for key in MATRIX if body_of(*key) is not None])
 async def test_a_value_of_the_wrong_kind_is_refused(
-    method: str, path: str, value: object, place: Place, owner_api: httpx.AsyncClient, database: asyncpg.Connection
+    *, method: str, path: str, value: object, place: Place, owner_api: httpx.AsyncClient, database: asyncpg.Connection
 ) -> None:
     body = body_of(method, path) or {}
     if "refresh_token" in body and isinstance(value, str) and 0 < len(value) < 4096:
