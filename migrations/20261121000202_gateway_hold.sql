@@ -56,6 +56,7 @@ create function gateway.hold_at(
 returns gateway.hold_answer
 language plpgsql
 set search_path = ''
+set enable_seqscan = off -- a small table is no reason to read every dead version of a hot row
 as $$
 declare
     l gateway.effective_user_limits;

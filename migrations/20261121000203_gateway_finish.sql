@@ -15,6 +15,7 @@ create function gateway.finish_call(
 returns text
 language plpgsql
 set search_path = ''
+set enable_seqscan = off -- a small table is no reason to read every dead version of a hot row
 as $$
 declare
     h gateway.holds;
