@@ -79,9 +79,28 @@ async def test_a_compressed_body_is_refused(api: httpx.AsyncClient) -> None:
     assert refusal(response)[0] == 415
 
 
-async def test_a_body_larger_than_ten_mebibytes_is_refused_when_its_length_is_declared(api: httpx.AsyncClient) -> None:
-    response = await api.post("/v1/workspaces", content=b" " * (10 * 1024 * 1024 + 1), headers=JSON)
-    assert refusal(response) == (413, "request_too_large")
+async def test_a_body_that_declares_more_than_ten_mebibytes_is_refused_before_it_is_sent(
+    api_server: ApiServer, person: Caller
+) -> None:
+    head = (
+        "POST /v1/workspaces HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: 10485761\r\n"
+        f"Authorization: Bearer {person.access_token}\r\n\r\n"
+    )
+    answer = await ask_by_hand(api_server, head.encode())
+    assert answer.startswith(b"HTTP/1.1 413")
+    assert b'"code":"request_too_large"' in answer
+
+
+async def ask_by_hand(server: ApiServer, request: bytes) -> bytes:
+    """What the server says before it closes the connection, to bytes that no HTTP library would send."""
+    address = urlsplit(server.url)
+    reader, writer = await asyncio.open_connection(address.hostname, address.port)
+    writer.write(request)
+    await writer.drain()
+    answer = await reader.read()
+    writer.close()
+    await writer.wait_closed()
+    return answer
 
 
 async def test_a_body_larger_than_ten_mebibytes_is_refused_when_it_comes_in_chunks(api: httpx.AsyncClient) -> None:
@@ -166,15 +185,8 @@ async def test_an_if_match_that_is_no_tag_of_ours_is_refused(api: httpx.AsyncCli
 
 
 async def test_a_header_with_broken_lines_never_reaches_us(api_server: ApiServer) -> None:
-    """httpx would not send it, so it is written by hand."""
-    address = urlsplit(api_server.url)
-    reader, writer = await asyncio.open_connection(address.hostname, address.port)
-    writer.write(b"GET /v1/me HTTP/1.1\r\nHost: x\r\nX-Request-Id: a\x00b\r\nConnection: close\r\n\r\n")
-    await writer.drain()
-    answer = await reader.read()
-    writer.close()
-    await writer.wait_closed()
-    assert answer.startswith(b"HTTP/1.1 400")
+    request = b"GET /v1/me HTTP/1.1\r\nHost: x\r\nX-Request-Id: a\x00b\r\nConnection: close\r\n\r\n"
+    assert (await ask_by_hand(api_server, request)).startswith(b"HTTP/1.1 400")
 
 
 async def test_an_unsafe_request_id_is_replaced_and_a_safe_one_kept(api: httpx.AsyncClient) -> None:
