@@ -15,6 +15,7 @@ from openai import AsyncOpenAI
 from stack.http_probe import wait_until_answers
 from stack.processes import Child, Part
 from tests.support.callers import Caller
+from tests.support.eventually import eventually
 from tests.support.fake_provider import FakeProvider
 from tests.support.stack import RunningStack, free_ports
 
@@ -132,6 +133,23 @@ class GatewayServer:
         async with httpx.AsyncClient(base_url=self.base_url, headers=caller.headers, timeout=30) as client:
             yield client
 
+    async def answers(self, path: str, status: int) -> None:
+        """GET `path` is answered with this status, soon; a relay that runs in the test's own loop is not blocked."""
+
+        async def so_it_is() -> bool:
+            self.child.require_running()
+            try:
+                async with httpx.AsyncClient(timeout=5) as client:
+                    return (await client.get(f"{self.url}{path}")).status_code == status
+            except httpx.TransportError:
+                return False
+
+        await eventually(so_it_is, timeout_s=30)
+
+    async def ready(self) -> None:
+        """The gateway serves."""
+        await self.answers("/health/ready", 200)
+
     def terminate(self) -> None:
         """The server has been told to stop (SIGTERM), and is not waited for."""
         self.child.process.send_signal(signal.SIGTERM)
@@ -157,8 +175,9 @@ def gateway_on(
     name: str = "gateway",
     models_toml: str = MODELS_TOML,
     extra_environment: Mapping[str, str] | None = None,
+    wait: bool = True,
 ) -> Iterator[GatewayServer]:
-    """Ready inside the block, gone after it. Another `name` for each that runs at the same time."""
+    """Ready inside the block (unless `wait` is false), gone after it. Another `name` for each that runs at the same time."""
     port = free_ports(1)[0]
     models_file = stack.state_dir / f"{name}.models.toml"
     models_file.write_text(models_toml.format(url=provider.url, refused_url=provider.refused_url))
@@ -179,7 +198,8 @@ def gateway_on(
     )
     child = stack.start(part)
     try:
-        wait_until_answers(child, port, "/health/ready", timeout_s=30)
+        if wait:
+            wait_until_answers(child, port, "/health/ready", timeout_s=30)
         yield GatewayServer(url=f"http://127.0.0.1:{port}", child=child, log_file=part.log_file)
     finally:
         stack.family.stop(name)

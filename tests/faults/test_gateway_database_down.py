@@ -1,0 +1,122 @@
+"""Without its database the gateway refuses, at once and in the right words: no call is free, nobody is signed out."""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator
+from urllib.parse import urlsplit
+
+import asyncpg
+import openai
+import pytest
+
+from tests.support.callers import Caller, new_caller
+from tests.support.eventually import eventually
+from tests.support.fake_provider import FakeProvider, Step
+from tests.support.gateway_ledger import open_holds, usage_rows
+from tests.support.gateway_server import GatewayServer, gateway_on
+from tests.support.stack import RunningStack, free_ports
+from tests.support.tcp_gate import TcpGate
+
+ASK: dict[str, object] = {"model": "fake/chat", "messages": [{"role": "user", "content": "Hi."}]}
+
+
+def behind(stack: RunningStack, gate: TcpGate) -> dict[str, str]:
+    """The environment of a gateway that reaches its database through the gate."""
+    direct = urlsplit(stack.gateway_database_url)
+    return {
+        "BUTTRESS_GATEWAY_DATABASE_URL": direct._replace(
+            netloc=direct.netloc.replace(f":{direct.port}", f":{gate.port}")
+        ).geturl()
+    }
+
+
+@pytest.fixture
+async def gate(stack: RunningStack) -> AsyncIterator[TcpGate]:
+    """What stands between the gateway and its database."""
+    gate = TcpGate(stack.config.db_port, free_ports(1)[0])
+    await gate.open()
+    yield gate
+    await gate.shut()
+
+
+@pytest.fixture
+async def cut_off(stack: RunningStack, gate: TcpGate, fake_provider: FakeProvider) -> AsyncIterator[GatewayServer]:
+    """A gateway whose database is behind the gate."""
+    fake_provider.reset()
+    environment = behind(stack, gate)
+    with gateway_on(stack, fake_provider, name="cut-off", wait=False, extra_environment=environment) as server:
+        await server.ready()
+        yield server
+
+
+@pytest.fixture
+async def caller(stack: RunningStack, database: asyncpg.Connection) -> Caller:
+    return await new_caller(stack, database)
+
+
+@pytest.mark.parametrize("how", ["shut", "stall"])
+async def test_calls_are_refused_with_503_within_a_second_or_so_and_work_again_afterwards(
+    how: str, cut_off: GatewayServer, gate: TcpGate, caller: Caller, fake_provider: FakeProvider
+) -> None:
+    async with cut_off.http(caller) as client:
+        assert (await client.post("/chat/completions", json=ASK)).status_code == 200
+        await (gate.shut() if how == "shut" else gate.stall())
+        for stream in (False, True):
+            began_s = time.monotonic()
+            answer = await client.post("/chat/completions", json={**ASK, "stream": stream})
+            assert time.monotonic() - began_s < 1.5
+            assert answer.status_code == 503
+            assert set(answer.json()["error"]) == {"message", "type", "param", "code"}
+            assert int(answer.headers["retry-after"]) >= 1
+        ready = await client.get(f"{cut_off.url}/health/ready")
+        live = await client.get(f"{cut_off.url}/health/live")
+        assert (ready.status_code, live.status_code) == (503, 200)
+        assert (await client.get("/models")).status_code == 200
+        assert fake_provider.bill().counts.requests == 1
+        await gate.open()
+
+        async def works_again() -> bool:
+            return (await client.post("/chat/completions", json=ASK)).status_code == 200
+
+        await eventually(works_again)
+
+
+async def test_the_official_client_comes_back_by_itself(cut_off: GatewayServer, gate: TcpGate, caller: Caller) -> None:
+    await gate.shut()
+    async with cut_off.sdk(caller) as client:
+        with pytest.raises(openai.InternalServerError) as refusal:
+            await client.chat.completions.create(**ASK)  # type: ignore[call-overload]  # plain JSON
+        assert refusal.value.status_code == 503
+        await gate.open()
+        await client.with_options(max_retries=5).chat.completions.create(**ASK)  # type: ignore[call-overload]
+
+
+async def test_a_call_that_ends_while_the_database_is_away_is_settled_when_it_is_back(
+    cut_off: GatewayServer, gate: TcpGate, caller: Caller, database: asyncpg.Connection, fake_provider: FakeProvider
+) -> None:
+    fake_provider.script(Step(output_tokens=4, hold_before_headers=True))
+    async with cut_off.sdk(caller) as client:
+        asking = asyncio.create_task(client.chat.completions.create(**ASK))  # type: ignore[call-overload]
+        await fake_provider.wait_for(held=1)
+        await gate.shut()
+        fake_provider.release()
+        assert (await asking).usage.completion_tokens == 4
+        assert await open_holds(database, caller) == 1
+        await gate.open()
+    [row] = await usage_rows(database, caller, count=1)
+    assert (row["outcome"], row["estimated"], row["output_tokens"]) == ("ok", False, 4)
+    assert await open_holds(database, caller) == 0
+
+
+async def test_a_gateway_that_starts_without_its_database_serves_once_it_is_there(
+    stack: RunningStack, gate: TcpGate, caller: Caller, fake_provider: FakeProvider
+) -> None:
+    await gate.shut()
+    environment = behind(stack, gate)
+    with gateway_on(stack, fake_provider, name="early", wait=False, extra_environment=environment) as server:
+        await server.answers("/health/live", 200)
+        await server.answers("/health/ready", 503)
+        await gate.open()
+        await server.ready()
+        async with server.http(caller) as client:
+            assert (await client.post("/chat/completions", json=ASK)).status_code == 200
