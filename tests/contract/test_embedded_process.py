@@ -13,6 +13,7 @@ import httpx
 import pytest
 
 from stack import node, supabase
+from tests.support.callers import PASSWORD
 from tests.support.embedded_supabase import Cluster, create_database, running_server, server_environment
 from tests.support.stack import free_ports
 
@@ -90,6 +91,29 @@ def test_it_says_when_it_is_ready_and_leaves_when_told(environ: dict[str, str], 
             idle.get("/health")
             process.send_signal(signal.SIGTERM)
             assert process.wait(LEAVES_WITHIN_S) == 0
+
+
+def test_many_first_requests_at_once_are_all_answered(environ: dict[str, str]) -> None:
+    """More of them than the server has connections: none may wait for one that another holds while it waits."""
+    with running_server(environ):
+        assert asyncio.run(_ask_at_once(environ)) == {"rest": {404}, "sign_up": {200}}
+
+
+async def _ask_at_once(environ: dict[str, str]) -> dict[str, set[int]]:
+    headers = {"apikey": environ["SUPABASE_PUBLISHABLE_KEY"]}
+    async with httpx.AsyncClient(base_url=environ["SUPABASE_PUBLIC_URL"], headers=headers, timeout=20) as client:
+        rest = [client.post("/rest/v1/rpc/anything") for _ in range(20)]
+        reads = [client.get("/storage/v1/bucket") for _ in range(20)]
+        sign_ups = [
+            client.post("/auth/v1/signup", json={"email": f"{number}@example.com", "password": PASSWORD})
+            for number in range(12)
+        ]
+        answers = await asyncio.gather(*rest, *reads, *sign_ups)
+    assert {answer.status_code for answer in answers[20:40]} == {200}
+    return {
+        "rest": {answer.status_code for answer in answers[:20]},
+        "sign_up": {answer.status_code for answer in answers[40:]},
+    }
 
 
 def test_it_leaves_when_its_parent_is_gone(environ: dict[str, str]) -> None:
@@ -185,6 +209,19 @@ async def _assert_bootstrapped(database_url: str) -> None:
         assert open_tables == []
     finally:
         await connection.close()
+
+
+def test_a_request_that_breaks_something_shows_nothing_and_ends_nothing(environ: dict[str, str]) -> None:
+    headers = {"apikey": environ["SUPABASE_PUBLISHABLE_KEY"]}
+    with running_server(environ) as process, httpx.Client(headers=headers) as client:
+        url = environ["SUPABASE_PUBLIC_URL"]
+        for path in ("/rest/v1/%E0%A4%A", "/rest/v1/%00", "/storage/v1/object/%E0%A4%A/x", "/auth/v1/%E0%A4%A", "/%"):
+            answer = client.get(f"{url}{path}")
+            assert answer.status_code >= 400, path
+            for secret in ("node_modules", "    at ", ".mjs", environ["SUPABASE_JWT_SECRET"]):
+                assert secret not in answer.text, path
+        assert client.get(f"{url}/health").status_code == 200
+        assert process.poll() is None
 
 
 def test_every_module_is_small() -> None:

@@ -61,7 +61,7 @@ export function withRequestContext(Base, { searchPath }) {
 
     async #enter(transaction, vars, options) {
       const role = vars.auth?.role || "anon";
-      const known = await (this.#roles ??= this.#readRoles().catch((error) => {
+      const known = await (this.#roles ??= this.#readRoles(transaction).catch((error) => {
         this.#roles = undefined;
         throw error;
       }));
@@ -78,19 +78,22 @@ export function withRequestContext(Base, { searchPath }) {
       await sql`select ${sql.join(parts)}`.execute(transaction);
     }
 
-    /** The roles authenticator may become, with their settings, and the timeouts functions carry (db-hoisted-tx-settings). */
-    async #readRoles() {
+    /**
+     * The roles authenticator may become, with their settings, and the timeouts functions carry (db-hoisted-tx-settings).
+     * Read on the caller's own connection: when all are taken by transactions that wait for this, there is no other.
+     */
+    async #readRoles(transaction) {
       const roles = await sql`
         select rolname as name, coalesce(rolconfig, '{}') as settings
         from pg_catalog.pg_roles
         where not rolcanlogin and pg_catalog.pg_has_role('authenticator', oid, 'member') and rolname <> 'authenticator'
-      `.execute(this.kysely);
+      `.execute(transaction);
       const functions = await sql`
         select namespace.nspname || '.' || proc.proname as name, proc.proconfig as settings
         from pg_catalog.pg_proc as proc
         join pg_catalog.pg_namespace as namespace on namespace.oid = proc.pronamespace
         where proc.proconfig::text like '%statement_timeout=%'
-      `.execute(this.kysely);
+      `.execute(transaction);
       const read = ({ rows }) => new Map(rows.map((row) => [row.name, parseSettings(row.settings)]));
       return { settings: read(roles), functions: read(functions) };
     }
