@@ -1,0 +1,237 @@
+"""The pool against a real PostgreSQL: what goes wrong is said in our words, and soon."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from urllib.parse import urlsplit
+
+import asyncpg
+import pytest
+
+from core.errors import ButtressError, Conflict, InternalFault, Unavailable
+from core.postgres import close_pool, database_errors, error_from_postgres, open_pool
+from tests.support.freezing_proxy import freezing_proxy
+from tests.support.stack import RunningStack
+
+SOON_S = 2.0  # a second is promised; the rest is for a machine that is busy with other things
+
+
+@asynccontextmanager
+async def pool_on(dsn: str, **options: object) -> AsyncIterator[asyncpg.Pool[asyncpg.Record]]:
+    pool = await open_pool(dsn, name="core-test", **options)  # type: ignore[arg-type]
+    try:
+        yield pool
+    finally:
+        await close_pool(pool)
+
+
+async def test_a_pool_is_warm_and_shows_its_name(stack: RunningStack, database: asyncpg.Connection) -> None:
+    async with pool_on(stack.gateway_database_url, min_size=3):
+        found = await database.fetchval("select count(*) from pg_stat_activity where application_name = 'core-test'")
+    assert found == 3
+
+
+async def test_sessions_are_set_for_short_statements(stack: RunningStack) -> None:
+    async with pool_on(stack.gateway_database_url) as pool:
+        row = await pool.fetchrow(
+            "select current_setting('jit') as jit, current_setting('timezone') as timezone,"
+            " current_setting('statement_timeout') as statement_timeout, current_user as who"
+        )
+    assert dict(row or {}) == {"jit": "off", "timezone": "UTC", "statement_timeout": "800ms", "who": "gateway_service"}
+
+
+async def test_using_a_connection_costs_one_round_trip(stack: RunningStack, database: asyncpg.Connection) -> None:
+    """asyncpg's own reset would leave `RESET ALL` as the connection's last statement."""
+    async with pool_on(stack.gateway_database_url, max_size=1) as pool:
+        await pool.fetchval("select 'mine'")
+        last = await database.fetchval("select query from pg_stat_activity where application_name = 'core-test'")
+    assert last == "select 'mine'"
+
+
+async def test_an_open_transaction_is_rolled_back_when_its_connection_returns(stack: RunningStack) -> None:
+    async with pool_on(stack.database_url, max_size=1) as pool:
+        async with pool.acquire() as connection:
+            await connection.execute("begin; create table public.core_test_left_behind ()")
+        assert await pool.fetchval("select to_regclass('public.core_test_left_behind')") is None
+
+
+async def test_a_database_that_is_down_is_unavailable_at_once_and_at_start() -> None:
+    started_s = time.monotonic()
+    async with pool_on("postgresql://gateway_service:x@127.0.0.1:1/postgres") as pool:
+        with pytest.raises(Unavailable) as outage, database_errors():
+            await pool.fetchval("select 1")
+    assert time.monotonic() - started_s < SOON_S
+    assert (outage.value.code, outage.value.retry_after_s) == ("database_unavailable", 1.0)
+    assert isinstance(outage.value.__cause__, OSError)
+
+
+async def test_a_database_that_accepts_and_says_nothing_is_given_up_within_a_second() -> None:
+    async def silence(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.read()
+        writer.close()
+
+    server = await asyncio.start_server(silence, "127.0.0.1", 0)
+    async with server:
+        port = server.sockets[0].getsockname()[1]
+        async with pool_on(f"postgresql://u:p@127.0.0.1:{port}/d?sslmode=disable", min_size=0) as pool:
+            started_s = time.monotonic()
+            with pytest.raises(Unavailable), database_errors():
+                await pool.fetchval("select 1")
+            assert time.monotonic() - started_s < SOON_S
+
+
+async def test_a_connection_that_falls_silent_is_given_up_within_two_seconds(stack: RunningStack) -> None:
+    """A second for the statement, and one for the cancel that nobody hears either."""
+    target = urlsplit(stack.gateway_database_url)
+    async with freezing_proxy(target.hostname or "", target.port or 0) as proxy:
+        dsn = stack.gateway_database_url.replace(f":{target.port}/", f":{proxy.port}/")
+        async with pool_on(dsn, max_size=1) as pool:
+            assert await pool.fetchval("select 1") == 1
+            proxy.freeze()
+            started_s = time.monotonic()
+            with pytest.raises(Unavailable), database_errors():
+                await pool.fetchval("select 1")
+            elapsed_s = time.monotonic() - started_s
+    assert elapsed_s < SOON_S + 1
+
+
+async def test_a_wrong_password_is_our_outage_not_the_callers_fault(stack: RunningStack) -> None:
+    dsn = stack.gateway_database_url.replace(stack.secrets.gateway_service_password, "wrong")
+    async with pool_on(dsn) as pool:
+        with pytest.raises(Unavailable), database_errors():
+            await pool.fetchval("select 1")
+
+
+async def test_a_slow_statement_ends_within_a_second_and_the_connection_lives_on(stack: RunningStack) -> None:
+    async with pool_on(stack.gateway_database_url, max_size=1) as pool:
+        before = await pool.fetchval("select pg_backend_pid()")
+        started_s = time.monotonic()
+        with pytest.raises(Unavailable), database_errors():
+            await pool.fetchval("select pg_sleep(30)")
+        assert time.monotonic() - started_s < SOON_S
+        assert await pool.fetchval("select pg_backend_pid()") == before
+
+
+async def test_an_exhausted_pool_is_unavailable_within_a_second(stack: RunningStack) -> None:
+    async with pool_on(stack.gateway_database_url, max_size=1) as pool, pool.acquire():
+        started_s = time.monotonic()
+        with pytest.raises(Unavailable), database_errors():
+            await pool.fetchval("select 1")
+        assert time.monotonic() - started_s < SOON_S
+
+
+async def test_a_killed_connection_is_unavailable_once_and_then_replaced(
+    stack: RunningStack, database: asyncpg.Connection
+) -> None:
+    async with pool_on(stack.gateway_database_url, max_size=1) as pool:
+        async with pool.acquire() as connection:
+            await database.execute("select pg_terminate_backend($1)", connection.get_server_pid())
+            with pytest.raises(Unavailable), database_errors():
+                await connection.fetchval("select 1")
+        assert await pool.fetchval("select 1") == 1
+
+
+async def test_it_works_without_prepared_statements_behind_a_transaction_pooler(
+    stack: RunningStack, database: asyncpg.Connection
+) -> None:
+    async with pool_on(stack.gateway_database_url, transaction_pooler=True, max_size=1) as pool:
+        for n in range(3):
+            assert await pool.fetchval("select $1::int + 1", n) == n + 1
+        async with pool.acquire() as connection:
+            assert await connection.fetchval("select count(*) from pg_prepared_statements") == 0
+        setting = await pool.fetchval("select source from pg_settings where name = 'statement_timeout'")
+    assert setting != "client"  # a pooler refuses start-up settings it does not know
+
+
+async def test_two_writers_who_cross_are_a_conflict(stack: RunningStack, database: asyncpg.Connection) -> None:
+    await database.execute("create table public.core_test_rows (id int primary key, n int)")
+    try:
+        await database.execute("insert into public.core_test_rows values (1, 0), (2, 0)")
+        async with pool_on(stack.database_url) as pool:
+            outcomes = await asyncio.gather(_crossing(pool, 1, 2), _crossing(pool, 2, 1), return_exceptions=True)
+            with pytest.raises(Conflict), database_errors():
+                await pool.execute("insert into public.core_test_rows values (1, 0)")
+    finally:
+        await database.execute("drop table public.core_test_rows")
+    # Whichever comes first, the server's deadlock check or our statement timeout, one of the two gives way and says so.
+    assert {type(outcome) for outcome in outcomes if outcome is not None} <= {Conflict, Unavailable}
+    assert any(outcome is not None for outcome in outcomes)
+
+
+async def test_our_own_mistakes_are_faults_not_outages(stack: RunningStack) -> None:
+    async with pool_on(stack.gateway_database_url) as pool:
+        for query, arguments in (
+            ("select nonsense from nowhere", ()),
+            ("select $1::int", ("text",)),
+            ("select $1::int", ()),
+            ("select * from auth.users", ()),
+        ):
+            with pytest.raises(InternalFault), database_errors():
+                await pool.fetchval(query, *arguments)
+
+
+async def test_a_closed_pool_is_unavailable(stack: RunningStack) -> None:
+    pool = await open_pool(stack.gateway_database_url, name="core-test")
+    await close_pool(pool)
+    with pytest.raises(Unavailable), database_errors():
+        await pool.fetchval("select 1")
+
+
+async def test_closing_does_not_wait_forever_for_who_holds_a_connection(stack: RunningStack) -> None:
+    pool = await open_pool(stack.gateway_database_url, name="core-test")
+    await pool.acquire()
+    await close_pool(pool, timeout_s=0.05)
+    assert pool.get_size() == 0
+
+
+@pytest.mark.parametrize(
+    ("error", "kind"),
+    [
+        (TimeoutError(), Unavailable),
+        (ConnectionResetError(), Unavailable),
+        (OSError("no route"), Unavailable),
+        (asyncpg.ConnectionDoesNotExistError(), Unavailable),
+        (asyncpg.AdminShutdownError(), Unavailable),
+        (asyncpg.CannotConnectNowError(), Unavailable),
+        (asyncpg.TooManyConnectionsError(), Unavailable),
+        (asyncpg.DiskFullError(), Unavailable),
+        (asyncpg.ReadOnlySQLTransactionError(), Unavailable),
+        (asyncpg.LockNotAvailableError(), Unavailable),
+        (asyncpg.QueryCanceledError(), Unavailable),
+        (asyncpg.PostgresIOError(), Unavailable),
+        (asyncpg.SerializationError(), Conflict),
+        (asyncpg.DeadlockDetectedError(), Conflict),
+        (asyncpg.UniqueViolationError(), Conflict),
+        (asyncpg.CheckViolationError(), InternalFault),
+        (asyncpg.UndefinedTableError(), InternalFault),
+        (asyncpg.InsufficientPrivilegeError(), InternalFault),
+        (asyncpg.InternalServerError(), InternalFault),
+        (asyncpg.PostgresError(), InternalFault),
+        (asyncpg.InterfaceError("pool is closing"), Unavailable),
+        (asyncpg.InterfaceError("another operation is in progress"), InternalFault),
+        (asyncpg.DataError("invalid input"), InternalFault),
+        (asyncpg.ClientConfigurationError("bad dsn"), InternalFault),
+        (asyncpg.InternalClientError("got result for unknown protocol state"), Unavailable),
+    ],
+)
+def test_each_trouble_has_its_name(error: Exception, kind: type[ButtressError]) -> None:
+    assert type(error_from_postgres(error)) is kind
+
+
+def test_errors_of_others_pass_untouched() -> None:
+    with pytest.raises(KeyError), database_errors():
+        raise KeyError
+    with pytest.raises(Conflict), database_errors():
+        raise Conflict
+
+
+async def _crossing(pool: asyncpg.Pool[asyncpg.Record], first: int, second: int) -> None:
+    with database_errors():
+        async with pool.acquire() as connection, connection.transaction():
+            await connection.execute("update public.core_test_rows set n = n + 1 where id = $1", first)
+            await asyncio.sleep(0)
+            await connection.execute("select pg_sleep(0.1)")
+            await connection.execute("update public.core_test_rows set n = n + 1 where id = $1", second)
