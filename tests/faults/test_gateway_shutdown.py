@@ -122,12 +122,15 @@ async def test_a_killed_gateways_holds_are_reaped_at_what_was_held(
     fake_provider: FakeProvider,
 ) -> None:
     fake_provider.script(Step(output_tokens=90, hold_after_chunks=3))
-    async with leaving.http(caller) as client:
-        with pytest.raises(httpx.HTTPError):
-            async with client.stream("POST", "/chat/completions", json=STREAM) as response:
-                async for _ in response.aiter_lines():
-                    if fake_provider.bill().counts.held:
-                        kill(leaving)
+
+    async def read_until_killed() -> None:
+        async with leaving.http(caller) as client, client.stream("POST", "/chat/completions", json=STREAM) as response:
+            async for _ in response.aiter_lines():
+                if fake_provider.bill().counts.held:
+                    kill(leaving)
+
+    with pytest.raises(httpx.HTTPError):
+        await read_until_killed()
     assert await open_holds(database, caller) == 1
     # the lease's end, without waiting for it
     await database.execute(

@@ -177,7 +177,7 @@ def gateway_on(
     extra_environment: Mapping[str, str] | None = None,
     wait: bool = True,
 ) -> Iterator[GatewayServer]:
-    """Ready inside the block (unless `wait` is false), gone after it. Another `name` for each that runs at the same time."""
+    """Ready inside the block (unless `wait` is false), gone after it. Another `name` for each that runs meanwhile."""
     port = free_ports(1)[0]
     models_file = stack.state_dir / f"{name}.models.toml"
     models_file.write_text(models_toml.format(url=provider.url, refused_url=provider.refused_url))
