@@ -7,7 +7,7 @@ So this work runs in tasks of its own, which a registry holds, and which shutdow
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from typing import Final
 
 from core.errors import Unavailable
@@ -17,7 +17,7 @@ from llm_gateway.limits.ledger import Ledger, Usage
 log = get_logger(__name__)
 
 # Together about half a minute: longer than a database needs to restart, shorter than a lease (the reaper's turn).
-_RETRY_DELAYS_S: Final = (0.1, 0.3, 1.0, 2.0, 4.0, 8.0, 16.0)
+RETRY_DELAYS_S: Final = (0.1, 0.3, 1.0, 2.0, 4.0, 8.0, 16.0)
 
 
 class DetachedTasks:
@@ -68,36 +68,28 @@ class Charge:
     def settle(self, usage: Usage) -> None:
         """The usage is being written, unless the call was resolved before."""
         if self.resolution is None:
-            self.resolution = self._tasks.start(self._settle(usage), name=f"settle {self.request_id}")
+            self.resolution = self._tasks.start(
+                _until_told(lambda: self._ledger.settle(self.request_id, usage)), name=f"settle {self.request_id}"
+            )
 
     def void(self) -> None:
         """The hold is being given back, unless the call was resolved before."""
         if self.resolution is None:
-            self.resolution = self._tasks.start(self._void(), name=f"void {self.request_id}")
+            self.resolution = self._tasks.start(
+                _until_told(lambda: self._ledger.void(self.request_id)), name=f"void {self.request_id}"
+            )
 
     async def resolved(self, timeout_s: float) -> None:
         """The ledger knows, or `timeout_s` has passed and the ledger will know later."""
         if self.resolution is not None:
             await asyncio.wait({self.resolution}, timeout=timeout_s)
 
-    async def _settle(self, usage: Usage) -> None:
-        for delay_s in (*_RETRY_DELAYS_S, None):
-            try:
-                await self._ledger.settle(self.request_id, usage)
-            except Unavailable:
-                if delay_s is None:
-                    raise
-                await asyncio.sleep(delay_s)
-            else:
-                return
 
-    async def _void(self) -> None:
-        for delay_s in (*_RETRY_DELAYS_S, None):
-            try:
-                await self._ledger.void(self.request_id)
-            except Unavailable:
-                if delay_s is None:
-                    raise
-                await asyncio.sleep(delay_s)
-            else:
-                return
+async def _until_told(tell: Callable[[], Coroutine[None, None, None]]) -> None:
+    """The ledger has been told, as soon as it could be. Raises: Unavailable, after which the lease decides."""
+    for delay_s in RETRY_DELAYS_S:
+        try:
+            return await tell()
+        except Unavailable:
+            await asyncio.sleep(delay_s)
+    return await tell()
