@@ -174,6 +174,7 @@ def test_the_lock_file_pins_hashes_and_names_no_address() -> None:
     lock = json.loads((supabase.SERVER.parent / "package-lock.json").read_text())
     packages = {name: entry for name, entry in lock["packages"].items() if name}
     assert packages
+    assert "://" not in (supabase.SERVER.parent / "package-lock.json").read_text()
     for name, entry in packages.items():
         assert entry["integrity"].startswith("sha512-"), name
         assert "resolved" not in entry, name

@@ -1,8 +1,0 @@
-import { PostgresConnection } from "@supabase/lite/postgres";
-
-export class Connection extends PostgresConnection {
-  rlsState = "active";
-  async ensureRlsContext() {
-    return true;
-  }
-}
