@@ -1,6 +1,8 @@
 """The command line: what each command is called and takes. What it does stands in stack/commands/, a module a group."""
 
 import argparse
+import io
+import os
 import sys
 from collections.abc import Callable, Sequence
 
@@ -11,6 +13,9 @@ from stack.interrupts import StopRequested, stoppable
 
 def main(arguments: Sequence[str]) -> int:
     """The exit code: 0 done, 1 refused or failed with a sentence on stderr, 2 not understood, 130 interrupted."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")  # a terminal that cannot show a character is no reason to fail
     try:
         with stoppable():
             options, rest = _parser().parse_known_args(arguments)
@@ -24,6 +29,9 @@ def main(arguments: Sequence[str]) -> int:
         return 1
     except StopRequested:
         return 130
+    except BrokenPipeError:  # whoever read our words has gone; the interpreter must not try to flush more
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
 
 
 def _parser() -> argparse.ArgumentParser:

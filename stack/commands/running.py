@@ -115,8 +115,8 @@ def _start_in_background(config: StackConfig) -> int:
         raise AssertionError("asked for a pipe")
     try:
         while words := os.read(child.stdout.fileno(), 4096):
-            sys.stdout.write(words.decode(errors="replace"))
-            sys.stdout.flush()
+            sys.stdout.buffer.write(words)
+            sys.stdout.buffer.flush()
     except StopRequested:
         child.terminate()
         child.wait()
