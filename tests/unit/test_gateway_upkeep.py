@@ -1,0 +1,126 @@
+"""Long calls keep their holds; a call whose hold is gone is stopped; upkeep survives outages."""
+
+import asyncio
+from pathlib import Path
+from time import perf_counter
+from uuid import uuid4
+
+import pytest
+
+from core.errors import Unavailable
+from core.tokens import TokenVerifier
+from llm_gateway.call import Call, Interruption
+from llm_gateway.catalog import Catalog, load_catalog
+from llm_gateway.identity import Caller
+from llm_gateway.limits.estimate import Estimate
+from llm_gateway.limits.ledger import Hold, HoldRequest, Ledger, Usage
+from llm_gateway.pipeline import Pipeline
+from llm_gateway.plan import Hop, Plan
+from llm_gateway.settlement import Charge
+from llm_gateway.upkeep import RENEW_EVERY_S, every, renew_leases
+from llm_gateway.wire.openai_chat import parse_chat
+
+REQUEST = parse_chat(b'{"model": "local/smollm2", "messages": [{"role": "user"}]}', max_json_depth=8)
+
+
+class LeaseLedger(Ledger):
+    """Renews what is in `alive`, and remembers who asked."""
+
+    def __init__(self, *alive: str) -> None:
+        self.alive = set(alive)
+        self.asked: list[str] = []
+
+    async def hold(self, request: HoldRequest) -> Hold:
+        raise AssertionError("nothing is held here")
+
+    async def settle(self, request_id: str, usage: Usage) -> None:
+        pass
+
+    async def void(self, request_id: str) -> None:
+        pass
+
+    async def renew(self, request_id: str, lease_s: float) -> bool:
+        self.asked.append(request_id)
+        return request_id in self.alive
+
+    async def reap(self) -> int:
+        return 0
+
+    async def aclose(self) -> None:
+        pass
+
+
+@pytest.fixture
+def catalog() -> Catalog:
+    return load_catalog(Path("llm_gateway/models.toml"), {"BUTTRESS_LLM_URL": "http://127.0.0.1/v1"})
+
+
+def pipeline_with(catalog: Catalog, ledger: Ledger) -> Pipeline:
+    tokens = TokenVerifier(issuer="i", audience="a", jwt_secret="s" * 32)
+    return Pipeline(catalog=catalog, tokens=tokens, ledger=ledger, providers={}, max_body_bytes=1, max_json_depth=1)
+
+
+def a_call(pipeline: Pipeline, request_id: str, *, age_s: float) -> Call:
+    model = pipeline.catalog.find("local/smollm2")
+    call = Call(
+        caller=Caller(uuid4()),
+        request=REQUEST,
+        plan=Plan((Hop(model, model.deployments[0], Estimate(1, 1, 1)),)),
+        charge=Charge(pipeline.ledger, pipeline.tasks, request_id),
+        began_s=perf_counter() - age_s,
+    )
+    pipeline.calls.add(call)
+    return call
+
+
+async def test_long_calls_are_renewed_and_one_without_a_hold_is_stopped(catalog: Catalog) -> None:
+    ledger = LeaseLedger("old")
+    pipeline = pipeline_with(catalog, ledger)
+
+    async def work(request_id: str, age_s: float) -> Interruption | None:
+        call = a_call(pipeline, request_id, age_s=age_s)
+        try:
+            await asyncio.Event().wait()
+        except asyncio.CancelledError:
+            return call.interruption
+        raise AssertionError("nothing sets the event")
+
+    works = {
+        name: asyncio.create_task(work(name, age)) for name, age in (("young", 1.0), ("old", 99.0), ("lost", 99.0))
+    }
+    await asyncio.sleep(0)
+    await renew_leases(pipeline)
+    assert sorted(ledger.asked) == ["lost", "old"]
+    assert await works["lost"] is Interruption.LEASE_LOST
+    assert not works["old"].done()
+    for one in works.values():
+        one.cancel()
+    assert await works["young"] is None
+
+
+async def test_a_call_that_is_being_settled_is_not_renewed(catalog: Catalog) -> None:
+    ledger = LeaseLedger()
+    pipeline = pipeline_with(catalog, ledger)
+    call = a_call(pipeline, "settled", age_s=RENEW_EVERY_S + 1)
+    call.charge.void()
+    await renew_leases(pipeline)
+    await pipeline.tasks.drain(5)
+    assert ledger.asked == []
+    assert call.interruption is None
+
+
+async def test_upkeep_goes_on_after_outages_and_faults() -> None:
+    outcomes: list[Exception] = [Unavailable(), ValueError("a fault of ours")]
+    worked = asyncio.Event()
+
+    async def work() -> None:
+        if outcomes:
+            raise outcomes.pop(0)
+        worked.set()
+
+    upkeep = asyncio.create_task(every(0.0, work, "test"))
+    async with asyncio.timeout(5):
+        await worked.wait()
+    upkeep.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await upkeep
