@@ -194,7 +194,7 @@ class PostgresLedger(Ledger):
             closing = self._closing.is_set() or await _happens_within(self._closing, delay_s)
             try:
                 state = (await self._ask(_VOID, (request_id, attempt)))[0]
-            except Unavailable:
+            except ButtressError:
                 state = "unknown"
             if state != "unknown" or closing:
                 return

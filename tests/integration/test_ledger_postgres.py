@@ -197,14 +197,34 @@ async def test_closing_gives_a_lost_hold_one_more_try_at_once(
     assert await database.fetchval("select count(*) from gateway.holds where user_id = $1", user_id) == 0
 
 
-async def test_more_lost_holds_than_can_be_looked_for_are_left_to_their_lease(
-    database: asyncpg.Connection, pool: ServicePool, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("most_undoing", [0, 1000], ids=["too many to look for", "looked for and not found"])
+async def test_a_hold_that_was_never_made_ends_the_search_for_it(
+    database: asyncpg.Connection, pool: ServicePool, monkeypatch: pytest.MonkeyPatch, most_undoing: int
 ) -> None:
-    monkeypatch.setattr(postgres, "MOST_UNDOING", 0)
-    ledger = PostgresLedger(pool, deadline_s=0.0)
-    with pytest.raises(Unavailable):
-        await ledger.hold(a_call(await new_user(database)))
+    monkeypatch.setattr(postgres, "MOST_UNDOING", most_undoing)
+    monkeypatch.setattr(postgres, "UNDO_AFTER_S", (0.0, 0.0))
+    user_id = await new_user(database, TestLimits())
+    ledger = PostgresLedger(pool)
+    async with database.transaction():
+        await database.execute("lock table gateway.meters")
+        with pytest.raises(Unavailable):
+            await ledger.hold(a_call(user_id))
     await ledger.aclose()
+    assert await database.fetchval("select count(*) from gateway.holds where user_id = $1", user_id) == 0
+    assert await database.fetchval("select count(*) from gateway.usage where user_id = $1", user_id) == 0
+
+
+async def test_calls_settle_also_when_more_run_than_are_remembered(
+    database: asyncpg.Connection, ledger: PostgresLedger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(postgres, "MOST_CALLS_REMEMBERED", 1)
+    user_id = await new_user(database, TestLimits())
+    requests = [a_call(user_id) for _ in range(3)]
+    for request in requests:
+        await ledger.hold(request)
+    for request in requests:
+        await ledger.settle(request.request_id, USAGE)
+    assert await database.fetchval("select in_flight from gateway.meters where subject_id = $1", user_id) == 0
 
 
 async def wait_for_a_waiting_statement(database: asyncpg.Connection) -> None:

@@ -152,3 +152,8 @@ class Clockwork:
     async def usage(self, request_id: str) -> list[dict[str, Any]]:
         rows = await self.database.fetch("select * from gateway.usage where request_id = $1", request_id)
         return [dict(row) for row in rows]
+
+
+async def user_with(clockwork: Clockwork, **limits: int) -> UUID:
+    """A user with these limits, and with others that are not in the way."""
+    return await new_user(clockwork.database, TestLimits(**limits))
