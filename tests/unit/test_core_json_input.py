@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import time
 from collections.abc import Callable
@@ -132,9 +133,9 @@ SLOW: dict[str, bytes] = {
 
 
 @pytest.mark.parametrize("name", SLOW)
-def test_a_hostile_body_costs_little_more_than_copying_it_a_few_times(name: str) -> None:
+def test_a_hostile_body_costs_little_more_than_python_needs_to_copy_and_parse_it(name: str) -> None:
     raw = SLOW[name]
-    yardstick_s = min(_cpu_s(lambda: _copies(raw)) for _ in range(3))
+    yardstick_s = min(_cpu_s(lambda: _copied_and_parsed(raw)) for _ in range(3))
     cost_s = min(_cpu_s(lambda: _outcome(raw)) for _ in range(3))
     assert cost_s < 0.1 + 4 * yardstick_s, f"{cost_s * 1000:.0f} ms, yardstick {yardstick_s * 1000:.0f} ms"
 
@@ -173,9 +174,11 @@ def _outcome(raw: bytes) -> str:
     return "read"
 
 
-def _copies(raw: bytes) -> None:
+def _copied_and_parsed(raw: bytes) -> None:
     for _ in range(3):
         raw.translate(None, b"\1")
+    with contextlib.suppress(ValueError, RecursionError):
+        json.loads(raw)
 
 
 def _cpu_s(call: Callable[[], object]) -> float:
