@@ -132,7 +132,7 @@ class PostgresLedger(Ledger):
     async def aclose(self) -> None:
         self._closing.set()
         if self._undoing:
-            await asyncio.wait(set(self._undoing), timeout=2 * self._deadline_s)
+            await asyncio.wait(set(self._undoing), timeout=3 * max(self._deadline_s, DEADLINE_S))
 
     async def _ask(
         self,
@@ -191,14 +191,22 @@ class PostgresLedger(Ledger):
 
     async def _undo(self, request_id: str, attempt: UUID) -> None:
         for delay_s in UNDO_AFTER_S:
-            closing = self._closing.is_set() or await _happens_within(self._closing, delay_s)
-            try:
-                state = (await self._ask(_VOID, (request_id, attempt)))[0]
-            except ButtressError:
-                state = "unknown"
-            if state != "unknown" or closing:
+            if await _happens_within(self._closing, delay_s):
+                break
+            if await self._undone(request_id, attempt):
                 return
-        log.info("lost_hold_not_found", request_id=request_id)
+        # The process stops, or the time is over: once now, and once when no statement can still be running.
+        if not await self._undone(request_id, attempt):
+            await asyncio.sleep(DEADLINE_S)
+            if not await self._undone(request_id, attempt):
+                log.info("lost_hold_not_found", request_id=request_id)
+
+    async def _undone(self, request_id: str, attempt: UUID) -> bool:
+        """The hold is finished; False where there is none (yet), or nobody to ask."""
+        try:
+            return str((await self._ask(_VOID, (request_id, attempt)))[0]) != "unknown"
+        except ButtressError:
+            return False
 
 
 def _milliseconds(seconds: float) -> int:
@@ -218,6 +226,7 @@ def _abandon(task: asyncio.Task[asyncpg.Record]) -> None:
 
 
 async def _happens_within(event: asyncio.Event, delay_s: float) -> bool:
+    """Whether the event has happened, at once if it has, else after `delay_s` at the latest."""
     with suppress(TimeoutError):
         async with asyncio.timeout(delay_s):
             await event.wait()
