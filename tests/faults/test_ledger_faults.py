@@ -96,6 +96,7 @@ async def test_a_hold_whose_answer_never_comes_is_an_outage_within_a_second_and_
     await asyncio.wait_for(proxy.lost.wait(), 30)  # the first attempt to undo it is lost as well
     proxy.mode = "pass"
     await until(lambda: in_flight_is(database, user_id, 1))
+    await ledger.aclose()
     states = await database.fetch("select state, cost_nano_usd from gateway.usage where user_id = $1", user_id)
     assert [tuple(row) for row in states] == [("voided", 0)]
 
