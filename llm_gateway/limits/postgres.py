@@ -191,11 +191,9 @@ class PostgresLedger(Ledger):
 
     async def _undo(self, request_id: str, attempt: UUID) -> None:
         for delay_s in UNDO_AFTER_S:
-            if await _happens_within(self._closing, delay_s):
+            if await _happens_within(self._closing, delay_s) or await self._undone(request_id, attempt):
                 break
-            if await self._undone(request_id, attempt):
-                return
-        # The process stops, or the time is over: once now, and once when no statement can still be running.
+        # Found (then this only says so again), stopping, or out of time: now, and when no statement can be running.
         if not await self._undone(request_id, attempt):
             await asyncio.sleep(DEADLINE_S)
             if not await self._undone(request_id, attempt):
