@@ -19,7 +19,7 @@ EVENT_STREAM: Final[RawHeaders] = [
 ]
 
 
-class ClientGone(Exception):  # noqa: N818 -- a fact, not an error
+class ClientGone(Exception):
     """The client closed the connection before its request was complete."""
 
 

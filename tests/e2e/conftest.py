@@ -11,7 +11,7 @@ import psutil
 import pytest
 
 from tests.support.fake_provider import FakeProvider
-from tests.support.stack import free_ports
+from tests.support.stack import free_ports, temporary_state_dir
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 
@@ -62,11 +62,10 @@ def run_buttress(environment: dict[str, str], *arguments: str) -> subprocess.Com
 
 
 @pytest.fixture(scope="session")
-def backend(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Backend]:
+def backend() -> Iterator[Backend]:
     """Up with the real local model and the fake provider beside it; afterwards down, with no process left."""
-    folder = tmp_path_factory.mktemp("e2e")
     api, supabase, database, llm = free_ports(4)
-    with FakeProvider.start() as fake_provider:
+    with temporary_state_dir() as folder, FakeProvider.start() as fake_provider:
         models = folder / "models.toml"
         ours = (REPOSITORY / "llm_gateway" / "models.toml").read_text()
         models.write_text(ours + SCRIPTED_MODEL.format(url=fake_provider.url))

@@ -122,6 +122,7 @@ def test_first_use_makes_the_environment_and_runs_the_command(copy: Copy) -> Non
     venv, install = copy.uv_calls()
     assert venv.startswith("venv --clear")
     assert "--require-hashes" in install
+    assert "--compile-bytecode" in install  # or each start of the API would compile it all anew
     assert "--no-deps" in install
 
 

@@ -28,7 +28,7 @@ _MESSAGES = {
 }
 
 
-class _Cut(Exception):  # noqa: N818 - not an error, the script asked for it
+class _Cut(Exception):
     """The script ends the answer here."""
 
 
