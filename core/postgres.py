@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlsplit
@@ -87,6 +89,33 @@ async def close_pool(pool: asyncpg.Pool[asyncpg.Record], *, timeout_s: float = 5
             await pool.close()
     except TimeoutError:
         pool.terminate()
+
+
+@asynccontextmanager
+async def lend(pool: asyncpg.Pool[asyncpg.Record]) -> AsyncGenerator[asyncpg.pool.PoolConnectionProxy[asyncpg.Record]]:
+    """A connection inside the block, given back after it.
+
+    After a failure nobody waits for that: a statement that was cut off may take a while to be cancelled, and a caller
+    who is cancelled meanwhile would leave asyncpg's complaint about it to the event loop.
+    """
+    connection = await pool.acquire()
+    try:
+        yield connection
+    except BaseException:
+        giving_back = asyncio.get_running_loop().create_task(pool.release(connection))
+        _given_back_later.add(giving_back)
+        giving_back.add_done_callback(_given_back)
+        raise
+    await pool.release(connection)
+
+
+_given_back_later: set[asyncio.Task[None]] = set()  # the event loop itself holds tasks weakly
+
+
+def _given_back(task: asyncio.Task[None]) -> None:
+    _given_back_later.discard(task)
+    if not task.cancelled() and (error := task.exception()) is not None:
+        log.info("connection_given_up", reason=type(error).__name__)  # asyncpg has closed it, and opens another
 
 
 class database_errors:  # noqa: N801 (a context manager, used like a function)

@@ -13,7 +13,7 @@ import asyncpg
 
 from core.errors import ButtressError, InternalFault, Unavailable
 from core.logging import get_logger
-from core.postgres import database_errors
+from core.postgres import database_errors, lend
 from llm_gateway.limits.ledger import Hold, HoldRequest, Ledger, Usage
 from llm_gateway.limits.rules import hold_from_answer
 from llm_gateway.limits.turns import Turns
@@ -171,7 +171,7 @@ class PostgresLedger(Ledger):
         while True:
             try:
                 with database_errors():
-                    async with self._pool.acquire() as connection:
+                    async with lend(self._pool) as connection:
                         sending.begun = True
                         return (await connection.fetch(query, *arguments))[0]
             except InternalFault:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -12,7 +13,7 @@ import asyncpg
 import pytest
 
 from core.errors import ButtressError, Conflict, InternalFault, Unavailable
-from core.postgres import close_pool, database_errors, error_from_postgres, open_pool
+from core.postgres import close_pool, database_errors, error_from_postgres, lend, open_pool
 from tests.support.freezing_proxy import freezing_proxy
 from tests.support.stack import RunningStack
 
@@ -96,6 +97,31 @@ async def test_a_connection_that_falls_silent_is_given_up_within_two_seconds(sta
                 await pool.fetchval("select 1")
             elapsed_s = time.monotonic() - started_s
     assert elapsed_s < SOON_S + 1
+
+
+async def test_a_caller_who_leaves_a_silent_connection_leaves_nothing_to_the_event_loop(stack: RunningStack) -> None:
+    left_to_the_loop: list[dict[str, object]] = []
+    loop = asyncio.get_running_loop()
+    before = loop.get_exception_handler()
+    target = urlsplit(stack.gateway_database_url)
+    async with freezing_proxy(target.hostname or "", target.port or 0) as proxy:
+        dsn = stack.gateway_database_url.replace(f":{target.port}/", f":{proxy.port}/")
+        async with pool_on(dsn, max_size=1) as pool:
+            assert await pool.fetchval("select 1") == 1
+            proxy.freeze()
+            loop.set_exception_handler(lambda _loop, context: left_to_the_loop.append(context))
+
+            async def ask() -> None:
+                async with lend(pool) as connection:
+                    await connection.fetchval("select 1", timeout=0.05)
+
+            with pytest.raises(TimeoutError):
+                # cancelled again while asyncpg waits for the silent server to confirm that the statement is cancelled
+                async with asyncio.timeout(0.2):
+                    await ask()
+    gc.collect()
+    loop.set_exception_handler(before)
+    assert left_to_the_loop == []
 
 
 async def test_a_wrong_password_is_our_outage_not_the_callers_fault(stack: RunningStack) -> None:
