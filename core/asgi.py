@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Awaitable, Callable, MutableMapping
+from contextlib import suppress
 from typing import Any, Final
 
 import orjson
 
-from core.errors import ButtressError, InternalFault, InvalidInput, TooLarge, UnsupportedMediaType
+from core.errors import ButtressError, InternalFault, InvalidInput, RequestTimeout, TooLarge, UnsupportedMediaType
 from core.logging import get_logger
 from core.request_id import HEADER, accept_request_id, request_id_var
 
@@ -31,6 +33,12 @@ _SECURITY_HEADERS: Final = (
 )
 _HSTS: Final = (b"strict-transport-security", b"max-age=63072000; includeSubDomains")
 _HEALTH_CHECKS: Final = "/health/"
+# A body may keep us waiting this long, and longer the more of it has come: docs/decisions/0046.
+_BODY_WAIT_S: Final = 10.0
+_SLOWEST_BYTES_PER_S: Final = 16 * 1024
+# Whoever is cut off while still sending sees a broken connection instead of the refusal, so this much is let in first.
+_DRAINED_BYTES: Final = 64 * 1024 * 1024
+_DRAIN_S: Final = 5.0
 
 
 def render_envelope(error: ButtressError, request_id: str, _scope: Scope) -> bytes:
@@ -53,9 +61,11 @@ class Edge:
         max_body_bytes: int = 10 * 1024 * 1024,
         production: bool = False,
         render_error: RenderError = render_envelope,
+        body_wait_s: float = _BODY_WAIT_S,
     ) -> None:
         self.app = app
         self.max_body_bytes = max_body_bytes
+        self.body_wait_s = body_wait_s
         self.headers = (*_SECURITY_HEADERS, _HSTS) if production else _SECURITY_HEADERS
         self.render_error = render_error
 
@@ -77,8 +87,8 @@ class _Exchange:
     """One request and its answer on their way through the edge."""
 
     __slots__ = (
-        "bytes_in", "bytes_out", "edge", "first_byte_s", "inner_receive", "inner_send", "request_id", "scope",
-        "started_s", "status",
+        "body_is_complete", "bytes_in", "bytes_out", "edge", "first_byte_s", "inner_receive", "inner_send", "path",
+        "request_id", "scope", "started_s", "status", "waited_s",
     )  # fmt: skip
 
     def __init__(self, edge: Edge, scope: Scope, receive: Receive, send: Send) -> None:
@@ -89,8 +99,11 @@ class _Exchange:
         self.started_s = time.perf_counter()
         self.first_byte_s: float | None = None
         self.status: int | None = None
+        self.path: str = scope["path"]  # as it came: whoever mounts an application may take its prefix away
+        self.body_is_complete = False
         self.bytes_in = 0
         self.bytes_out = 0
+        self.waited_s = 0.0
         self.request_id = ""
 
     async def run(self) -> None:
@@ -135,17 +148,39 @@ class _Exchange:
         return TooLarge(f"The body may have {limit:,} bytes at most.", details={"max_bytes": limit})
 
     async def receive(self) -> Message:
-        message = await self.inner_receive()
-        body = message.get("body")
-        if body:
-            self.bytes_in += len(body)
-            if self.bytes_in > self.edge.max_body_bytes:
-                raise self.too_large()
+        if self.body_is_complete:
+            return await self.inner_receive()  # only the client's leaving is left to come, whenever that is
+        began_s = time.perf_counter()
+        left_s = self.edge.body_wait_s + self.bytes_in / _SLOWEST_BYTES_PER_S - self.waited_s
+        try:
+            async with asyncio.timeout(left_s):
+                message = await self.inner_receive()
+        except TimeoutError:
+            raise RequestTimeout from None
+        self.waited_s += time.perf_counter() - began_s
+        self.count(message)
+        if self.bytes_in > self.edge.max_body_bytes:
+            raise self.too_large()
         return message
+
+    def count(self, message: Message) -> None:
+        self.bytes_in += len(message.get("body", b""))
+        self.body_is_complete = not message.get("more_body", False)
+
+    async def drain(self) -> None:
+        """A client that is still sending what is too large has sent it, or enough of it, or had its time."""
+        if any(name == b"expect" for name, _ in self.scope["headers"]):
+            return  # it waits for our word, and reading would be the word to send
+        with suppress(TimeoutError):
+            async with asyncio.timeout(_DRAIN_S):
+                while not self.body_is_complete and self.bytes_in <= self.edge.max_body_bytes + _DRAINED_BYTES:
+                    self.count(await self.inner_receive())
 
     async def send(self, message: Message) -> None:
         if message["type"] == "http.response.start":
             self.status = message["status"]
+            if self.status == TooLarge.status:
+                await self.drain()
             self.first_byte_s = time.perf_counter()
             headers = [*message.get("headers", ())]
             names = {name for name, _ in headers}
@@ -163,7 +198,7 @@ class _Exchange:
         body = self.edge.render_error(error, self.request_id, self.scope)
         headers = [(name.encode(), value.encode()) for name, value in error.headers().items()]
         headers += [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode())]
-        if isinstance(error, TooLarge | UnsupportedMediaType):
+        if isinstance(error, TooLarge | UnsupportedMediaType | RequestTimeout):
             headers.append((b"connection", b"close"))  # the rest of the body is not worth reading
         await self.send({"type": "http.response.start", "status": error.status, "headers": headers})
         await self.send({"type": "http.response.body", "body": body})
@@ -173,13 +208,12 @@ class _Exchange:
 
         Units: milliseconds since the request arrived. status is null when the client left before the answer began.
         """
-        path = self.scope["path"]
-        write = log.debug if path.startswith(_HEALTH_CHECKS) else log.info
+        write = log.debug if self.path.startswith(_HEALTH_CHECKS) else log.info
         now_s = time.perf_counter()
         write(
             "request",
             method=self.scope["method"],
-            path=path,
+            path=self.path,
             status=self.status,
             first_byte_ms=self.elapsed_ms(self.first_byte_s),
             duration_ms=self.elapsed_ms(now_s),

@@ -7,6 +7,7 @@
     │   ├── NotAllowed            403
     │   ├── NotFound              404
     │   ├── MethodNotAllowed      405
+    │   ├── RequestTimeout        408
     │   ├── Conflict              409
     │   ├── PreconditionFailed    412
     │   ├── TooLarge              413
@@ -119,6 +120,14 @@ class MethodNotAllowed(CallerError):
     status = 405
     default_code = "method_not_allowed"
     default_message = "This address does not answer this HTTP method."
+
+
+class RequestTimeout(CallerError):
+    """The caller took too long to send what it announced."""
+
+    status = 408
+    default_code = "request_timeout"
+    default_message = "The body came too slowly, so the request was given up. Send it again."
 
 
 class Conflict(CallerError):

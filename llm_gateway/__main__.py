@@ -8,7 +8,8 @@ from __future__ import annotations
 import os
 import sys
 
-from granian.constants import Interfaces, Loops
+from granian.constants import HTTPModes, Interfaces, Loops
+from granian.http import HTTP1Settings
 from granian.server import Server
 
 from core.settings import SettingsInvalid, load_settings
@@ -16,6 +17,7 @@ from llm_gateway.catalog import CatalogInvalid, load_catalog
 
 # Longer than a shutdown's grace plus the time to settle (upkeep.py); then a worker that hangs is killed.
 _KILL_AFTER_S = 30
+_HEADERS_WITHIN_MS = 10_000
 
 
 def main() -> int:
@@ -41,6 +43,10 @@ def main() -> int:
         respawn_failed_workers=True,
         log_access=False,
         websockets=False,
+        # A client that sends nothing, or dribbles its headers, is cut. While it guesses the version, granian would wait
+        # for the first byte without end, and a thousand silent connections are all it accepts.
+        http=HTTPModes.http1,
+        http1_settings=HTTP1Settings(header_read_timeout=_HEADERS_WITHIN_MS),
     ).serve()
     return 0
 

@@ -23,6 +23,7 @@ def part(config: StackConfig, environment: dict[str, str]) -> Part:
             f"--port={config.api_port}",
             "--workers=1",
             f"--workers-kill-timeout={DRAIN_S}",  # by default granian waits for open streams without end
+            "--http=1",  # while it guesses the version, granian waits for the first byte without end
             "--http1-header-read-timeout=10000",  # milliseconds; a client that dribbles its headers is cut
             "--loop=uvloop",
             "--no-access-log",  # the services write their own, with request ids

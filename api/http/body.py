@@ -4,9 +4,10 @@ from typing import Any
 
 from litestar import Request
 from litestar.datastructures import State
+from litestar.exceptions import InternalServerException
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from core.errors import Unprocessable, UnsupportedMediaType
+from core.errors import InvalidInput, Unprocessable, UnsupportedMediaType
 from core.json_input import decode_json
 from core.tokens import Claims
 
@@ -26,6 +27,13 @@ class StrictRequest(Request[Any, Claims, State]):  # Any: Litestar's user slot, 
     errors answers 500 when an unknown field is named like one of our dependencies (measured on 2.25.0), so
     both steps are done here, and Litestar is handed a finished model.
     """
+
+    async def body(self) -> bytes:
+        """The whole body. Raises: InvalidInput when the client left before it was complete: no fault of ours."""
+        try:
+            return await super().body()
+        except InternalServerException as cause:  # what Litestar calls it, with a traceback in the log for each
+            raise InvalidInput("The connection was closed before the body was complete.", code="body_cut") from cause
 
     async def json(self) -> Any:  # Any: Litestar's signature; the handler's `data` annotation says what it is
         """The body is an instance of the model the handler asks for.

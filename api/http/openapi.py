@@ -14,6 +14,7 @@ _MEANING: Final = {
     401: "Nobody is signed in, or the token is expired, forged, or of a session that has ended.",
     403: "You are signed in and may not do this.",
     404: "It does not exist, or you may not know that it does.",
+    408: "The body came too slowly.",
     409: "It contradicts what is stored.",
     412: "Somebody changed it since you read it (`If-Match`).",
     413: "The body is larger than 10 MiB.",
@@ -26,7 +27,7 @@ _MEANING: Final = {
 }
 # What any route can meet that reaches Supabase.
 _ALWAYS: Final = (400, 500, 503, 504)
-_WITH_BODY: Final = (413, 415, 422)
+_WITH_BODY: Final = (408, 413, 415, 422)
 
 
 def refusals(*statuses: int, body: bool = False, public: bool = False) -> dict[int, ResponseSpec]:

@@ -53,7 +53,7 @@ def test_every_refusal_is_documented_in_the_one_shape(document: Json) -> None:
 def test_every_operation_that_reads_a_body_documents_how_it_refuses_one(document: Json) -> None:
     for name, operation in operations(document):
         if "requestBody" in operation:
-            assert {"400", "413", "415", "422"} <= set(operation["responses"]), name
+            assert {"400", "408", "413", "415", "422"} <= set(operation["responses"]), name
 
 
 def test_every_operation_says_what_it_does(document: Json) -> None:

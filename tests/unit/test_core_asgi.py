@@ -147,11 +147,11 @@ async def test_an_application_may_choose_its_own_caching() -> None:
     assert answer.headers["x-frame-options"] == "DENY"
 
 
-async def test_a_body_that_says_it_is_too_large_is_refused_unread() -> None:
+async def test_a_body_that_says_it_is_too_large_is_refused_without_asking_the_application() -> None:
     def app(*_: object) -> None:
         raise AssertionError("asked the application")
 
-    sent = await call(app, [], headers=[(b"content-length", str(LIMIT + 1).encode())])  # type: ignore[arg-type]
+    sent = await call(app, too_large_in_pieces(), headers=[(b"content-length", str(3 * LIMIT).encode())])  # type: ignore[arg-type]
     assert sent[0]["status"] == 413
     assert (b"connection", b"close") in sent[0]["headers"]
     error = json.loads(sent[1]["body"])["error"]
@@ -160,9 +160,85 @@ async def test_a_body_that_says_it_is_too_large_is_refused_unread() -> None:
     assert error["request_id"].startswith("req_")
 
 
+def too_large_in_pieces() -> list[Message]:
+    return [{"type": "http.request", "body": b"x" * (LIMIT // 2), "more_body": piece < 5} for piece in range(6)]
+
+
+@pytest.mark.parametrize("headers", [[(b"content-length", str(3 * LIMIT).encode())], []])
+async def test_a_client_may_finish_sending_what_is_too_large_before_it_is_told(
+    headers: list[tuple[bytes, bytes]],
+) -> None:
+    left = too_large_in_pieces()
+    left_at_the_answer: list[int] = []
+
+    async def receive() -> Message:
+        return left.pop(0)
+
+    async def send(message: Message) -> None:
+        left_at_the_answer.append(len(left))
+
+    scope = {"type": "http", "method": "POST", "path": "/x", "headers": headers}
+    await Edge(echo, max_body_bytes=LIMIT)(scope, receive, send)
+    assert left_at_the_answer == [0, 0]
+
+
+async def test_a_client_that_waits_for_our_word_is_not_told_to_send_what_is_too_large() -> None:
+    headers = [(b"content-length", str(LIMIT + 1).encode()), (b"expect", b"100-continue")]
+    assert (await call(echo, [], headers=headers))[0]["status"] == 413  # `call` would wait for ever
+
+
+async def test_a_body_that_does_not_come_is_given_up() -> None:
+    sent: list[Message] = []
+    began: list[Message] = [{"type": "http.request", "body": b"{", "more_body": True}]
+
+    async def receive() -> Message:
+        if began:
+            return began.pop()
+        await asyncio.Event().wait()
+        raise AssertionError
+
+    async def send(message: Message) -> None:
+        sent.append(message)
+
+    scope = {"type": "http", "method": "POST", "path": "/x", "headers": []}
+    await Edge(echo, body_wait_s=0.05)(scope, receive, send)
+    assert sent[0]["status"] == 408
+    assert (b"connection", b"close") in sent[0]["headers"]
+    assert json.loads(sent[1]["body"])["error"]["code"] == "request_timeout"
+
+
+async def test_once_the_body_is_there_nobody_is_hurried() -> None:
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        await read_all(receive)
+        with pytest.raises(TimeoutError):  # ours, far beyond the edge's
+            await asyncio.wait_for(receive(), 0.1)
+        await echo_nothing(send)
+
+    async def receive() -> Message:
+        if not asked:
+            asked.append(True)
+            return {"type": "http.request", "body": b""}
+        await asyncio.Event().wait()
+        raise AssertionError
+
+    asked: list[bool] = []
+    sent: list[Message] = []
+
+    async def send(message: Message) -> None:
+        sent.append(message)
+
+    scope = {"type": "http", "method": "POST", "path": "/x", "headers": []}
+    await Edge(app, body_wait_s=0.01)(scope, receive, send)
+    assert sent[0]["status"] == 204
+
+
+async def echo_nothing(send: Send) -> None:
+    await send({"type": "http.response.start", "status": 204, "headers": []})
+    await send({"type": "http.response.body", "body": b""})
+
+
 async def test_a_body_that_turns_out_too_large_is_refused() -> None:
-    chunks: list[Message] = [{"type": "http.request", "body": b"x" * 400, "more_body": True} for _ in range(4)]
-    assert (await call(echo, chunks))[0]["status"] == 413
+    assert (await call(echo, too_large_in_pieces()))[0]["status"] == 413
 
 
 async def test_a_body_larger_than_it_said_is_refused() -> None:
@@ -183,7 +259,8 @@ async def test_a_length_that_is_no_number_is_refused(length: bytes) -> None:
 
 
 async def test_a_length_of_a_million_digits_is_refused_at_once() -> None:
-    assert (await call(echo, [], headers=[(b"content-length", b"9" * 10**6)]))[0]["status"] == 413
+    sent = await call(echo, too_large_in_pieces(), headers=[(b"content-length", b"9" * 10**6)])
+    assert sent[0]["status"] == 413
 
 
 @pytest.mark.parametrize("encoding", ["gzip", "deflate", "br", "zstd", "GZIP", "gzip, identity", "unknown"])
@@ -262,6 +339,15 @@ async def test_each_request_has_one_access_line_without_its_query(log: io.BytesI
     assert 0 <= line["first_byte_ms"] <= line["duration_ms"]
     assert line["request_id"] == answer.headers["x-request-id"]
     assert b"canary" not in log.getvalue()
+
+
+async def test_the_access_line_has_the_path_that_was_asked_for_also_below_a_mount(log: io.BytesIO) -> None:
+    async def mounting(scope: Scope, receive: Receive, send: Send) -> None:
+        scope["path"] = scope["path"].removeprefix("/llm")
+        await echo(scope, receive, send)
+
+    await call(mounting, [{"type": "http.request", "body": b""}], path="/llm/v1/models")
+    assert events(log, "request")[0]["path"] == "/llm/v1/models"
 
 
 async def test_health_checks_do_not_fill_the_log(log: io.BytesIO) -> None:

@@ -21,6 +21,7 @@ STATUS = {
     "NotAllowed": 403,
     "NotFound": 404,
     "MethodNotAllowed": 405,
+    "RequestTimeout": 408,
     "Conflict": 409,
     "PreconditionFailed": 412,
     "TooLarge": 413,
