@@ -24,7 +24,10 @@ _TEXT_PARTS: Final = frozenset({"text", "refusal"})
 # Fields that make a call cost more than its tokens at the model's price.
 _UNBOUNDED_FIELDS: Final = {
     "audio": "Audio output",
+    "enable_search": "Searching the web",  # Qwen
+    "search_parameters": "Searching the web",  # xAI
     "web_search_options": "Searching the web",
+    "cache_control": "Writing to the provider's cache",  # costs up to twice what reading the prompt does (Anthropic)
 }
 _ORDINARY_SERVICE_TIERS: Final = frozenset({None, "auto", "default", "standard_only", "flex"})
 
@@ -96,12 +99,27 @@ def _refuse_unbounded(body: Mapping[str, object]) -> None:
         raise UnboundedCall(
             'Only text is written here: leave out `modalities`, or send `["text"]`.', details={"param": "modalities"}
         )
+    _refuse_cache_writes(body)
     tier = body.get("service_tier")
     if not (tier is None or isinstance(tier, str)) or tier not in _ORDINARY_SERVICE_TIERS:
         raise UnboundedCall(
             "Only the ordinary service tier has a price here: leave out `service_tier`.",
             details={"param": "service_tier"},
         )
+
+
+def _refuse_cache_writes(body: Mapping[str, object]) -> None:
+    """Messages, their parts, tools and what they call are where vendors look for `cache_control`; schemas are not."""
+    for name in ("messages", "tools"):
+        entries = body.get(name)
+        for position, entry in enumerate(entries if isinstance(entries, list) else ()):
+            inner = [entry.get("content"), entry.get("function")] if isinstance(entry, dict) else []
+            places = [entry, *(part for one in inner for part in (one if isinstance(one, list) else [one]))]
+            if any(isinstance(place, dict) and place.get("cache_control") is not None for place in places):
+                raise UnboundedCall(
+                    "Writing to the provider's cache has no price here: leave out `cache_control`.",
+                    details={"param": f"{name}[{position}]"},
+                )
 
 
 def _message_tokens(message: object, position: int, bounds: ModelBounds) -> int:

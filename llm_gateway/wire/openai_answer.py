@@ -213,18 +213,28 @@ def _text_bytes(message: object) -> int:
         return 0
     size = 0
     for field in ("content", "refusal", "reasoning_content", "reasoning"):
-        text = message.get(field)
-        if isinstance(text, str):
-            size += len(text.encode("utf-8", "surrogatepass"))
+        size += _string_bytes(message.get(field))
     calls = message.get("tool_calls")
     if isinstance(calls, list):
         size += sum(_call_bytes(call) for call in calls)
     return size + _call_bytes({"function": message.get("function_call")})
 
 
+def _string_bytes(value: object) -> int:
+    """Of a text, or of all texts within parts (Mistral streams what its models think as a list of them)."""
+    if isinstance(value, str):
+        return len(value.encode("utf-8", "surrogatepass"))
+    if isinstance(value, list):
+        return sum(_string_bytes(part) for part in value)
+    if isinstance(value, dict):
+        return sum(_string_bytes(part) for name, part in value.items() if name != "type")
+    return 0
+
+
 def _call_bytes(call: object) -> int:
-    function = call.get("function") if isinstance(call, dict) else None
-    if not isinstance(function, dict):
+    if not isinstance(call, dict):
         return 0
-    arguments = function.get("arguments")
-    return len(arguments.encode("utf-8", "surrogatepass")) if isinstance(arguments, str) else 0
+    function, custom = call.get("function"), call.get("custom")
+    return (_string_bytes(function.get("arguments")) if isinstance(function, dict) else 0) + (
+        _string_bytes(custom.get("input")) if isinstance(custom, dict) else 0
+    )

@@ -14,15 +14,17 @@ from core.json_input import decode_json
 
 # Where a request goes, and with whose credentials, is the operator's business. From these fields servers and litellm
 # take such instructions; one accepted `api_base` sends the provider's key to a stranger (CVE-2024-6587), one accepted
-# `models` has OpenRouter answer with a model of another price.
+# `models` has OpenRouter answer with a model of another price. Servers of open models take more: a prompt template of
+# the request's own (sixty bytes of it can fill any context), code to run, hosts to fetch state from.
 _FORBIDDEN: Final = frozenset(
     """
-    api_base api_key api_type api_version base_model base_url caching callbacks client client_session
-    context_window_fallback_dict cooldown_time custom_llm_provider custom_prompt_dict default_headers deployment_id
-    endpoint extra_body extra_headers extra_query fallbacks force_timeout headers host http_client
-    initial_prompt_value input_cost_per_token litellm_call_id litellm_credential_name litellm_logging_obj
-    litellm_metadata litellm_params litellm_trace_id logger_fn max_retries mock_response mock_timeout
-    mock_tool_calls model_config model_info model_list models num_retries organization output_cost_per_token plugins
+    api_base api_key api_type api_version base_model base_url bootstrap_host bootstrap_port bootstrap_room caching
+    callbacks chat_template client client_session context_window_fallback_dict cooldown_time custom_llm_provider
+    custom_logit_processor custom_prompt_dict default_headers deployment_id endpoint extra_body extra_headers
+    extra_query fallbacks force_timeout google headers host http_client initial_prompt_value input_cost_per_token
+    kv_transfer_params litellm_call_id litellm_credential_name litellm_logging_obj litellm_metadata litellm_params
+    litellm_trace_id logger_fn logits_processors lora_path max_retries mock_response mock_timeout mock_tool_calls
+    model_config model_info model_list models num_retries organization output_cost_per_token plugins preset
     preset_cache_key provider proxies proxy proxy_server_request region_name request_timeout retry_policy
     retry_strategy roles route ssl_verify timeout transforms url user_config user_continue_message verbose_logging
     """.split()  # noqa: SIM905 -- one word a line reads worse
@@ -106,9 +108,10 @@ def remote_addresses(value: object) -> Iterator[str]:
 
 def _refuse_forbidden(body: dict[str, Any]) -> None:
     for field, value in body.items():
+        _refuse_odd_spelling(field, _shown(field))
         if field in _FORBIDDEN or field.startswith(_FORBIDDEN_PREFIXES):
             raise FieldRefused(
-                field,
+                _shown(field),
                 f"`{_shown(field)}` is decided by the operator of this gateway and not accepted from clients.",
                 code="forbidden_field",
             )
@@ -118,6 +121,20 @@ def _refuse_forbidden(body: dict[str, Any]) -> None:
                 f"`{field}` is not accepted. Use `max_completion_tokens` (or `max_tokens`) and `n`.",
                 code="unsupported_parameter",
             )
+
+
+def _refuse_odd_spelling(field: str, where: str) -> None:
+    """Servers written in Go match names without their case, and the last one counts.
+
+    So `Model` or `N` would pass every check here and still say there what the call costs; so would the Kelvin
+    sign for a `k`.
+    """
+    if not field.isascii() or field != field.lower():
+        raise FieldRefused(
+            where,
+            f"`{_shown(field)}` is not a field of this format: names are written in lower case.",
+            code="unknown_parameter",
+        )
 
 
 def _check_messages(body: dict[str, Any]) -> None:
@@ -131,6 +148,10 @@ def _check_messages(body: dict[str, Any]) -> None:
             raise FieldRefused(
                 f"messages[{position}]", "Each of `messages` must be an object with a `role`.", code="invalid_type"
             )
+        content = message.get("content")
+        for part in (message, *(content if isinstance(content, list) else ())):
+            for field in part if isinstance(part, dict) else ():
+                _refuse_odd_spelling(field, f"messages[{position}]")
 
 
 def _check_tools(body: dict[str, Any]) -> None:
@@ -177,6 +198,8 @@ def _wants_usage(body: dict[str, Any], *, stream: bool) -> bool:
         raise FieldRefused("stream_options", "`stream_options` is only allowed when `stream` is true.")
     if not isinstance(options, dict):
         raise FieldRefused("stream_options", "`stream_options` must be an object.", code="invalid_type")
+    for field in options:
+        _refuse_odd_spelling(field, "stream_options")
     return _flag(options, "include_usage")
 
 

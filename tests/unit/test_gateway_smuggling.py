@@ -1,0 +1,102 @@
+"""What a request may not carry past the checks, because some server behind the gateway would obey it."""
+
+import orjson
+import pytest
+
+from core.errors import InvalidInput
+from llm_gateway.limits.estimate import ModelBounds, UnboundedCall, estimate_chat
+from llm_gateway.wire.openai_answer import ChatStream
+from llm_gateway.wire.openai_chat import parse_chat
+
+BOUNDS = ModelBounds(context_window=100_000, max_output_tokens=4096)
+CACHED = {"cache_control": {"type": "ephemeral", "ttl": "1h"}}
+
+
+def request(**fields: object) -> bytes:
+    return orjson.dumps({"model": "m", "messages": [{"role": "user", "content": "hi"}], **fields})
+
+
+# Kelvin's sign and the long s are k and s to a server that ignores case.
+@pytest.mark.parametrize("field", ["Model", "MODEL", "N", "Max_Tokens", "max_to\u212aens", "me\u017fsages", "Tools"])
+def test_a_field_in_another_spelling_is_refused(field: str) -> None:
+    with pytest.raises(InvalidInput, match="lower case") as refused:
+        parse_chat(request(**{field: 16}), max_json_depth=64)
+    assert refused.value.details == {"param": field}
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        {"role": "user", "content": "hi", "Content": [{"type": "image_url"}]},
+        {"role": "user", "content": [{"type": "text", "text": "hi", "Type": "image_url"}]},
+    ],
+)
+def test_so_is_one_within_a_message(message: object) -> None:
+    with pytest.raises(InvalidInput, match="lower case"):
+        parse_chat(request(messages=[message]), max_json_depth=64)
+
+
+def test_so_is_one_that_would_turn_off_the_report_of_usage() -> None:
+    with pytest.raises(InvalidInput, match="lower case"):
+        parse_chat(request(stream=True, stream_options={"Include_Usage": False}), max_json_depth=64)
+
+
+def test_a_name_of_ten_megabytes_is_not_repeated_in_the_refusal() -> None:
+    with pytest.raises(InvalidInput) as refused:
+        parse_chat(request(**{"litellm_" + "x" * 10_000: 1}), max_json_depth=64)
+    assert len(str(refused.value.details)) < 100
+
+
+@pytest.mark.parametrize(
+    "field",
+    [
+        "chat_template",
+        "kv_transfer_params",
+        "custom_logit_processor",
+        "logits_processors",
+        "lora_path",
+        "google",
+        "preset",
+    ],
+)
+def test_what_servers_of_open_models_take_as_instructions_is_refused(field: str) -> None:
+    with pytest.raises(InvalidInput) as refused:
+        parse_chat(request(**{field: "{% for _ in range(99999) %}x{% endfor %}"}), max_json_depth=64)
+    assert refused.value.code == "forbidden_field"
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        CACHED,
+        {"messages": [{"role": "user", "content": "hi", **CACHED}]},
+        {"messages": [{"role": "user", "content": [{"type": "text", "text": "hi", **CACHED}]}]},
+        {"tools": [{"type": "function", "function": {"name": "f"}, **CACHED}]},
+        {"tools": [{"type": "function", "function": {"name": "f", **CACHED}}]},
+        {"search_parameters": {"mode": "on"}},
+        {"enable_search": True},
+    ],
+)
+def test_what_costs_more_than_the_tokens_of_the_call_is_refused(fields: dict[str, object]) -> None:
+    with pytest.raises(UnboundedCall):
+        estimate_chat(orjson.loads(request(**fields)), BOUNDS)
+
+
+def test_a_tool_may_have_a_parameter_of_that_name() -> None:
+    parameters = {"type": "object", "properties": {"cache_control": {"type": "string"}, "camelCase": {}}}
+    tools = [{"type": "function", "function": {"name": "f", "parameters": parameters}}]
+    parsed = parse_chat(request(tools=tools), max_json_depth=64)
+    assert estimate_chat(parsed.body, BOUNDS).prompt_tokens > 0
+
+
+@pytest.mark.parametrize(
+    "delta",
+    [
+        {"tool_calls": [{"index": 0, "custom": {"input": "eight by"}}]},
+        {"content": [{"type": "thinking", "thinking": [{"type": "text", "text": "eight by"}]}]},
+    ],
+)
+def test_output_in_every_shape_is_counted_so_that_leaving_early_is_not_free(delta: dict[str, object]) -> None:
+    stream = ChatStream(hide_usage=True, held_tokens=100)
+    stream.feed(b"data: " + orjson.dumps({"choices": [{"index": 0, "delta": delta}]}) + b"\n\n")
+    assert (stream.chunks, stream.text_bytes) == (1, 8)
