@@ -31,6 +31,7 @@ from core.asgi import AsgiApp, Edge, Scope, render_envelope
 from core.errors import ButtressError
 from core.http import make_http_client
 from core.logging import configure_logging
+from core.redaction import protect
 from core.settings import Settings, load_settings
 from core.tokens import TokenVerifier
 from llm_gateway import Gateway, create_gateway
@@ -46,6 +47,7 @@ def create_app(settings: Settings | None = None) -> AsgiApp:
     """
     settings = settings or load_settings()
     configure_logging(settings.log_level)
+    protect(*settings.secrets())
     gateway = create_gateway(settings)
     # Litestar types the same ASGI messages more narrowly than the specification does.
     routes = AllMethods(cast("AsgiApp", build_litestar(settings, gateway)))

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
+from ipaddress import IPv4Network, IPv6Network
 from pathlib import Path
 from typing import Annotated, Final, Literal
-from urllib.parse import SplitResult, urlsplit
+from urllib.parse import SplitResult, unquote, urlsplit
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator
 
@@ -48,6 +49,7 @@ class Settings(BaseModel):
     models_file: Path = Path("llm_gateway/models.toml")
     llm_url: str | None = None
     cors_origins: tuple[str, ...] = ()
+    trusted_proxies: tuple[IPv4Network | IPv6Network, ...] = ()
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
     public_url: str = "http://127.0.0.1:8000"
     allow_plain_http: bool = False
@@ -57,6 +59,12 @@ class Settings(BaseModel):
     @property
     def is_production(self) -> bool:
         return self.env == "production"
+
+    def secrets(self) -> tuple[str, ...]:
+        """Every secret value in here, and the database's password also as it is outside of its URL."""
+        values = [value.get_secret_value() for _, value in self if isinstance(value, SecretStr)]
+        password = urlsplit(self.gateway_database_url.get_secret_value()).password or ""
+        return (*values, password, unquote(password))
 
     @field_validator("supabase_url", "jwks_url", "llm_url", "public_url", mode="after")
     @classmethod
@@ -83,11 +91,11 @@ class Settings(BaseModel):
             raise ValueError("must be a URL like postgresql://user:password@host:5432/database")
         return value
 
-    @field_validator("cors_origins", mode="before")
+    @field_validator("cors_origins", "trusted_proxies", mode="before")
     @classmethod
-    def _split_origins(cls, value: object) -> object:
+    def _split_list(cls, value: object) -> object:
         if isinstance(value, str):
-            return tuple(origin.strip() for origin in value.split(",") if origin.strip())
+            return tuple(entry.strip() for entry in value.split(",") if entry.strip())
         return value
 
     @field_validator("cors_origins", mode="after")

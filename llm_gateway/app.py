@@ -19,6 +19,7 @@ from core.errors import ButtressError
 from core.http import make_http_client, make_provider_session
 from core.logging import configure_logging, get_logger
 from core.postgres import close_pool, open_pool
+from core.redaction import protect
 from core.settings import Settings, load_settings
 from core.tokens import TokenVerifier
 from llm_gateway.catalog import Catalog, load_catalog
@@ -120,10 +121,13 @@ def create_gateway(
 ) -> Gateway:
     """A gateway that has done no I/O but reading models.toml; without `ledger` it opens its own in PostgreSQL.
 
+    No log line of this process will show the providers' keys.
+
     Raises: CatalogInvalid naming everything that is wrong with models.toml.
     """
     environ = os.environ if environ is None else environ
     catalog = load_catalog(settings.models_file, environ)
+    protect(*catalog.keys())
     for sentence in catalog.unavailable:
         log.warning("deployment_unavailable", reason=sentence)
     return Gateway(settings, catalog, ledger, float(environ.get(GRACE_VARIABLE, GRACE_S)))
@@ -136,6 +140,7 @@ def create_app(settings: Settings | None = None) -> AsgiApp:
     """
     settings = settings or load_settings()
     configure_logging(settings.log_level)
+    protect(*settings.secrets())
     gateway = create_gateway(settings)
     litestar = Litestar(
         # Litestar types the same ASGI messages more narrowly than the specification does.

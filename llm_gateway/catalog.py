@@ -94,6 +94,11 @@ class Catalog:
             ]
         return found
 
+    def keys(self) -> list[str]:
+        """Every provider's key, to be kept out of logs."""
+        deployments = [deployment for model in self for deployment in model.deployments]
+        return [one.api_key.get_secret_value() for one in deployments if one.api_key is not None]
+
     def needs_translation(self) -> bool:
         """True when some deployment speaks another protocol than OpenAI's."""
         return any(deployment.protocol != "openai" for model in self for deployment in model.deployments)

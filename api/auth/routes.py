@@ -11,6 +11,7 @@ from api.auth.service import SignInGuards, current_session
 from api.auth.service import sign_in as sign_in_once
 from api.auth.service import sign_up as sign_up_once
 from api.http.caller import PUBLIC, SignedIn
+from api.http.client_address import client_address
 from api.http.envelope import Answer
 from api.http.openapi import BEARER, refusals
 from api.supabase.auth import SupabaseAuth
@@ -23,8 +24,8 @@ SignOutScope = Annotated[
 ]
 
 
-def _client_ip(request: Request[Any, Any, Any]) -> str:  # Any: Litestar's slots for user, auth and state
-    return request.client.host if request.client else "unknown"
+def _client_ip(request: Request[Any, Any, Any], auth: SupabaseAuth) -> str:  # Any: Litestar's slots
+    return client_address(request, auth.settings.trusted_proxies)
 
 
 @post("/sign-up", status_code=201, opt=PUBLIC, responses=refusals(403, 409, 429, body=True, public=True))
@@ -32,7 +33,7 @@ async def sign_up(
     request: Request[Any, Any, Any], data: JSONBody[NewAccount], supabase_auth: Auth
 ) -> Response[Answer[SignedUp]]:
     """Make an account; signed in at once, unless e-mail addresses have to be confirmed."""
-    done = await sign_up_once(supabase_auth, data, client_ip=_client_ip(request))
+    done = await sign_up_once(supabase_auth, data, client_ip=_client_ip(request, supabase_auth))
     return Response(Answer(data=done), status_code=201, headers={"location": "/v1/me"})
 
 
@@ -44,7 +45,9 @@ async def sign_in(
     sign_in_guards: Guards,
 ) -> Answer[Session]:
     """Sign in with e-mail address and password."""
-    return Answer(data=await sign_in_once(supabase_auth, sign_in_guards, data, client_ip=_client_ip(request)))
+    return Answer(
+        data=await sign_in_once(supabase_auth, sign_in_guards, data, client_ip=_client_ip(request, supabase_auth))
+    )
 
 
 @post("/refresh", status_code=200, opt=PUBLIC, responses=refusals(401, 403, 429, body=True, public=True))
@@ -52,7 +55,7 @@ async def refresh(
     request: Request[Any, Any, Any], data: JSONBody[RefreshRequest], supabase_auth: Auth
 ) -> Answer[Session]:
     """Go on with new tokens; the refresh token is spent."""
-    session = await supabase_auth.refresh(data.refresh_token, client_ip=_client_ip(request))
+    session = await supabase_auth.refresh(data.refresh_token, client_ip=_client_ip(request, supabase_auth))
     return Answer(data=Session.from_auth(session))
 
 

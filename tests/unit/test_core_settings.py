@@ -9,12 +9,20 @@ import pytest
 from pydantic import ValidationError
 
 from core.settings import PREFIX, Settings, SettingsInvalid, load_settings
+from llm_gateway.upkeep import GRACE_S
 
 REQUIRED = {
     "BUTTRESS_SUPABASE_URL": "http://127.0.0.1:54321",
     "BUTTRESS_SUPABASE_PUBLISHABLE_KEY": "sb_publishable_abc",
     "BUTTRESS_JWT_SECRET": "s3cret-" * 6,
     "BUTTRESS_GATEWAY_DATABASE_URL": "postgresql://gateway_service:s3cret-pw@127.0.0.1:54322/postgres",
+}
+# Read by the gateway's own process, not by `Settings`: llm_gateway/__main__.py and upkeep.py.
+PROCESS_DEFAULTS = {
+    "BUTTRESS_GATEWAY_HOST": "127.0.0.1",
+    "BUTTRESS_GATEWAY_PORT": "8001",
+    "BUTTRESS_GATEWAY_WORKERS": "1",
+    "BUTTRESS_GATEWAY_GRACE_S": str(GRACE_S),
 }
 PRODUCTION = {
     "BUTTRESS_ENV": "production",
@@ -184,7 +192,7 @@ def test_production_speaks_tls_to_supabase_unless_the_network_is_private(host: s
 def test_the_example_file_documents_exactly_the_variables_that_are_read() -> None:
     text = (Path(__file__).parents[2] / ".env.example").read_text()
     documented = dict(re.findall(r"^(?:# )?(BUTTRESS_[A-Z_]+)=(.*)$", text, re.MULTILINE))
-    assert set(documented) == {PREFIX + name.upper() for name in Settings.model_fields}
+    assert set(documented) == {PREFIX + name.upper() for name in Settings.model_fields} | set(PROCESS_DEFAULTS)
     required = set(re.findall(r"^(BUTTRESS_[A-Z_]+)=", text, re.MULTILINE))
     assert required == {PREFIX + name.upper() for name, field in Settings.model_fields.items() if field.is_required()}
 
@@ -194,5 +202,8 @@ def test_the_example_file_shows_the_real_defaults() -> None:
     documented = dict(re.findall(r"^# (BUTTRESS_[A-Z_]+)=(.+)$", text, re.MULTILINE))
     settings = load_settings(REQUIRED)
     for name, value in documented.items():
+        if name in PROCESS_DEFAULTS:
+            assert value == PROCESS_DEFAULTS[name]
+            continue
         default = getattr(settings, name.removeprefix(PREFIX).lower())
         assert str(default).lower() == value.lower(), name
