@@ -24,6 +24,7 @@ _TEXT_PARTS: Final = frozenset({"text", "refusal"})
 # Fields that make a call cost more than its tokens at the model's price.
 _UNBOUNDED_FIELDS: Final = {
     "audio": "Audio output",
+    "data_sources": "Searching in data",  # Azure puts what it finds into the prompt
     "enable_search": "Searching the web",  # Qwen
     "search_parameters": "Searching the web",  # xAI
     "web_search_options": "Searching the web",
@@ -125,6 +126,8 @@ def _refuse_cache_writes(body: Mapping[str, object]) -> None:
 def _message_tokens(message: object, position: int, bounds: ModelBounds) -> int:
     if not isinstance(message, dict):
         raise InvalidInput(f"`messages[{position}]` must be an object.", details={"param": f"messages[{position}]"})
+    if message.get("audio") is not None:
+        raise UnboundedCall("This model takes no audio here.", details={"param": f"messages[{position}].audio"})
     content = message.get("content")
     if not isinstance(content, list):
         return TOKENS_A_MESSAGE + _bytes(message)

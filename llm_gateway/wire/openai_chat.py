@@ -33,7 +33,7 @@ _FORBIDDEN_PREFIXES: Final = ("aws_", "azure_", "gcs_", "litellm_", "vertex_", "
 
 # Other words for a maximum of output: behind the clamp's back, llama.cpp, vLLM, TGI and Ollama would follow them.
 _OTHER_MAXIMA: Final = frozenset(
-    {"max_length", "max_new_tokens", "max_output_tokens", "min_tokens", "n_predict", "num_predict"}
+    {"max_length", "max_new_tokens", "max_output_tokens", "min_tokens", "n_predict", "num_predict", "options"}
 )
 
 # What the model may call. The others are run by the provider itself, at prices that the catalogue does not have.
@@ -123,6 +123,11 @@ def _refuse_forbidden(body: dict[str, Any]) -> None:
             )
 
 
+def _check_spelling(fields: object, where: str) -> None:
+    for field in fields if isinstance(fields, dict) else ():
+        _refuse_odd_spelling(field, where)
+
+
 def _refuse_odd_spelling(field: str, where: str) -> None:
     """Servers written in Go match names without their case, and the last one counts.
 
@@ -144,14 +149,19 @@ def _check_messages(body: dict[str, Any]) -> None:
             "messages", "`messages` must be a list of at least one message.", code=_code(body, "messages")
         )
     for position, message in enumerate(messages):
+        where = f"messages[{position}]"
         if not isinstance(message, dict) or not isinstance(message.get("role"), str):
-            raise FieldRefused(
-                f"messages[{position}]", "Each of `messages` must be an object with a `role`.", code="invalid_type"
-            )
-        content = message.get("content")
-        for part in (message, *(content if isinstance(content, list) else ())):
-            for field in part if isinstance(part, dict) else ():
-                _refuse_odd_spelling(field, f"messages[{position}]")
+            raise FieldRefused(where, "Each of `messages` must be an object with a `role`.", code="invalid_type")
+        _check_spelling(message, where)
+        _check_content(message.get("content"), f"{where}.content")
+
+
+def _check_content(content: object, where: str) -> None:
+    """One part alone, without its list, would be looked at by nobody here, and taken by a lenient server."""
+    if content is not None and not isinstance(content, str | list):
+        raise FieldRefused(where, "The `content` of a message must be a text or a list of parts.", code="invalid_type")
+    for part in content if isinstance(content, list) else ():
+        _check_spelling(part, where)
 
 
 def _check_tools(body: dict[str, Any]) -> None:
@@ -161,6 +171,7 @@ def _check_tools(body: dict[str, Any]) -> None:
     if not isinstance(tools, list):
         raise FieldRefused("tools", "`tools` must be a list.", code="invalid_type")
     for position, tool in enumerate(tools):
+        _check_spelling(tool, f"tools[{position}]")
         kind = tool.get("type") if isinstance(tool, dict) else None
         if not isinstance(kind, str) or kind not in _TOOL_TYPES:
             raise FieldRefused(
@@ -198,8 +209,7 @@ def _wants_usage(body: dict[str, Any], *, stream: bool) -> bool:
         raise FieldRefused("stream_options", "`stream_options` is only allowed when `stream` is true.")
     if not isinstance(options, dict):
         raise FieldRefused("stream_options", "`stream_options` must be an object.", code="invalid_type")
-    for field in options:
-        _refuse_odd_spelling(field, "stream_options")
+    _check_spelling(options, "stream_options")
     return _flag(options, "include_usage")
 
 

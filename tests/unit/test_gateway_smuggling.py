@@ -36,6 +36,18 @@ def test_so_is_one_within_a_message(message: object) -> None:
         parse_chat(request(messages=[message]), max_json_depth=64)
 
 
+def test_so_is_one_within_a_tool() -> None:
+    tool = {"type": "function", "function": {"name": "f"}, "Type": "web_search"}
+    with pytest.raises(InvalidInput, match="lower case"):
+        parse_chat(request(tools=[tool]), max_json_depth=64)
+
+
+def test_a_part_without_its_list_is_refused() -> None:
+    picture = {"type": "image_url", "image_url": {"url": "http://169.254.169.254/"}}
+    with pytest.raises(InvalidInput, match="list of parts"):
+        parse_chat(request(messages=[{"role": "user", "content": picture}]), max_json_depth=64)
+
+
 def test_so_is_one_that_would_turn_off_the_report_of_usage() -> None:
     with pytest.raises(InvalidInput, match="lower case"):
         parse_chat(request(stream=True, stream_options={"Include_Usage": False}), max_json_depth=64)
@@ -75,6 +87,8 @@ def test_what_servers_of_open_models_take_as_instructions_is_refused(field: str)
         {"tools": [{"type": "function", "function": {"name": "f", **CACHED}}]},
         {"search_parameters": {"mode": "on"}},
         {"enable_search": True},
+        {"data_sources": [{"type": "azure_search"}]},
+        {"messages": [{"role": "assistant", "audio": {"id": "audio_1"}}]},
     ],
 )
 def test_what_costs_more_than_the_tokens_of_the_call_is_refused(fields: dict[str, object]) -> None:
