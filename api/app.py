@@ -12,7 +12,7 @@ from api.auth.routes import ROUTER as AUTH
 from api.auth.service import SignInGuards
 from api.documentation.routes import openapi_config, openapi_json
 from api.health.routes import ROUTER as HEALTH
-from api.health.service import supabase_checks
+from api.health.service import Readiness, supabase_checks
 from api.http.body import StrictRequest
 from api.http.caller import provide_caller, require_caller
 from api.http.cors import Cors
@@ -102,7 +102,7 @@ def _services_of(settings: Settings, gateway: Gateway) -> Callable[[Litestar], A
                 sign_in_guards=SignInGuards(
                     by_account_and_ip=FloodGuard(burst=10, refill_s=6.0), by_ip=FloodGuard(burst=60, refill_s=1.0)
                 ),
-                checks={**supabase_checks(settings, http), "gateway": gateway_check},
+                readiness=Readiness({**supabase_checks(settings, http), "gateway": gateway_check}),
             )
             yield
 

@@ -1,13 +1,12 @@
 """What lives as long as the process and every request shares."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 
 import httpx
 from litestar.di import NamedDependency
 
 from api.auth.service import SignInGuards
-from api.health.service import Check
+from api.health.service import Readiness
 from api.supabase.auth import SupabaseAuth
 from core.settings import Settings
 from core.tokens import TokenVerifier
@@ -22,7 +21,7 @@ class Services:
     tokens: TokenVerifier
     auth: SupabaseAuth
     sign_in_guards: SignInGuards
-    checks: Mapping[str, Check]
+    readiness: Readiness
 
 
 SharedServices = NamedDependency[Services]

@@ -3,7 +3,7 @@
 from litestar import Response, Router, get
 
 from api.health.models import Alive, Ready
-from api.health.service import NotReady, check_all
+from api.health.service import NotReady
 from api.http.caller import PUBLIC
 from api.http.envelope import Answer
 from api.http.openapi import refusals
@@ -21,7 +21,7 @@ def live() -> Response[Answer[Alive]]:
 @get("/ready", responses=refusals(public=True))
 async def ready(services: SharedServices) -> Response[Answer[Ready]]:
     """Requests can be served; 503 names the part that is down."""
-    results = await check_all(services.checks)
+    results = await services.readiness.results()
     if not all(results.values()):
         raise NotReady(details={"parts": {name: "ok" if up else "down" for name, up in results.items()}})
     return Response(Answer(data=Ready(parts=dict.fromkeys(results, "ok"))), headers=_NOT_CACHED)

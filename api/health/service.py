@@ -40,6 +40,23 @@ def supabase_checks(settings: Settings, http: httpx.AsyncClient) -> dict[str, Ch
     }
 
 
+class Readiness:
+    """All checks, asked once at a time: however many ask for readiness, they share one answer.
+
+    Anybody may ask, so a flood of questions must not keep the parts busy until they seem down to a load balancer.
+    """
+
+    def __init__(self, checks: Mapping[str, Check]) -> None:
+        self._checks = checks
+        self._asking: asyncio.Task[dict[str, bool]] | None = None
+
+    async def results(self) -> dict[str, bool]:
+        """By name, whether each part answers. Raises nothing."""
+        if self._asking is None or self._asking.done():
+            self._asking = asyncio.create_task(check_all(self._checks))
+        return await asyncio.shield(self._asking)  # whoever leaves does not take the answer from the others
+
+
 async def check_all(checks: Mapping[str, Check]) -> dict[str, bool]:
     """By name, whether each part answered well within 200 ms. Raises nothing."""
     results = await asyncio.gather(*(_check(name, check) for name, check in checks.items()))

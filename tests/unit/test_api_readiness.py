@@ -1,0 +1,27 @@
+"""Readiness, however often it is asked for."""
+
+import asyncio
+
+from api.health.service import Readiness
+
+
+async def test_many_who_ask_at_once_share_one_check_and_the_next_one_asks_anew() -> None:
+    asked = 0
+    may_answer = asyncio.Event()
+
+    async def check() -> bool:
+        nonlocal asked
+        asked += 1
+        await may_answer.wait()
+        return True
+
+    readiness = Readiness({"part": check})
+    many = [asyncio.create_task(readiness.results()) for _ in range(50)]
+    impatient = asyncio.create_task(readiness.results())
+    await asyncio.sleep(0)
+    impatient.cancel()
+    may_answer.set()
+    assert await asyncio.gather(*many) == [{"part": True}] * 50
+    assert asked == 1
+    await readiness.results()
+    assert asked == 2
