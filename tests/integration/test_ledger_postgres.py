@@ -162,6 +162,20 @@ async def test_a_locked_meter_is_waited_for_a_second_and_no_longer(
     assert refusal.value.retry_after_s == 1.0
 
 
+async def test_a_deadline_sooner_than_the_databases_own_timeouts_holds_too(
+    database: asyncpg.Connection, pool: ServicePool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(postgres, "UNDO_AFTER_S", (0.0, 0.1, 0.5, 5.0))
+    user_id = await new_user(database, TestLimits())
+    ledger = PostgresLedger(pool, deadline_s=0.2)
+    async with database.transaction():
+        await database.execute("lock table gateway.meters")
+        with pytest.raises(Unavailable):
+            await ledger.hold(a_call(user_id))
+    await ledger.aclose()
+    assert await database.fetchval("select count(*) from gateway.holds where user_id = $1", user_id) == 0
+
+
 async def test_a_hold_that_was_cancelled_does_not_stay(
     database: asyncpg.Connection, pool: ServicePool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
