@@ -85,7 +85,8 @@ class Gateway:
             return "The gateway is shutting down."
         try:
             await self._pipeline.ledger.reap()
-        except ButtressError:
+        except ButtressError as error:
+            log.warning("gateway_database_down", reason=str(error.__cause__ or error))
             return "The gateway's database cannot be reached."
         return None
 

@@ -30,7 +30,12 @@ class StackConfig:
     db_port: int
     llm_port: int
     llm_enabled: bool = True
-    external_supabase: bool = False
+    external_supabase_url: str | None = None  # the caller's own Supabase, of which the stack starts nothing
+    external_publishable_key: str | None = None
+
+    @property
+    def external_supabase(self) -> bool:
+        return self.external_supabase_url is not None
 
     @property
     def logs_dir(self) -> Path:
@@ -66,7 +71,7 @@ class StackConfig:
 
     @property
     def supabase_url(self) -> str:
-        return f"http://{HOST}:{self.supabase_port}"
+        return self.external_supabase_url or f"http://{HOST}:{self.supabase_port}"
 
     @property
     def llm_url(self) -> str:
@@ -91,7 +96,8 @@ def load_config(environ: Mapping[str, str] | None = None) -> StackConfig:
         db_port=ports["BUTTRESS_DB_PORT"],
         llm_port=ports["BUTTRESS_LLM_PORT"],
         llm_enabled=source.get("BUTTRESS_LLM", "").strip().lower() != "off",
-        external_supabase=bool(source.get("BUTTRESS_SUPABASE_URL")),
+        external_supabase_url=source.get("BUTTRESS_SUPABASE_URL") or None,
+        external_publishable_key=source.get("BUTTRESS_SUPABASE_PUBLISHABLE_KEY") or None,
     )
 
 

@@ -26,6 +26,11 @@ def make_state_dir(config: StackConfig) -> None:
             folder.mkdir(mode=mode, parents=True, exist_ok=True)
         if config.state_dir == DEFAULT_STATE_DIR:  # the launcher made it; any other that exists is somebody else's
             config.state_dir.chmod(mode)
+    except FileExistsError as error:
+        raise StackError(
+            f"The state folder {config.state_dir} cannot be used: {error.filename} is a file. "
+            "Set BUTTRESS_STATE to another folder."
+        ) from error
     except OSError as error:
         raise StackError(
             f"The state folder {config.state_dir} cannot be used: {error.strerror}. "

@@ -21,7 +21,9 @@ def greeting(config: StackConfig, secrets: Secrets) -> str:
         f"  API        {config.api_url}",
         f"  Gateway    {config.gateway_url}",
     ]
-    if not config.external_supabase:
+    if config.external_supabase:
+        lines.append(f"  Supabase   {config.supabase_url}   (your own, by BUTTRESS_SUPABASE_URL)")
+    else:
         lines += [
             f"  Supabase   {config.supabase_url}   key {secrets.publishable_key}",
             f"  Database   127.0.0.1:{config.db_port}   (its URL with the password: ./buttress status --json)",

@@ -19,6 +19,7 @@ from stack.system_user import SystemUser
 
 _ON_LINUX = platform.system() == "Linux"  # has /proc; elsewhere ps is asked
 _POLL_S = 0.02
+_LONGEST_QUOTED = 300  # characters of one log line
 _KILL_S = 5.0  # how long the kernel may take to end what was killed
 
 
@@ -222,4 +223,9 @@ def log_tail(path: Path, *, lines: int = 15) -> str:
         return ""
     if not tail:
         return ""
-    return f" The end of {path}:\n" + "\n".join(f"    {line}" for line in tail)
+    return f" The end of {path}:\n" + "\n".join(f"    {_cut(line)}" for line in tail)
+
+
+def _cut(line: str) -> str:
+    """A JSON line can carry a whole traceback; the log has the rest."""
+    return line if len(line) <= _LONGEST_QUOTED else line[:_LONGEST_QUOTED] + " …"

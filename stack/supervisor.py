@@ -1,14 +1,17 @@
 """Brings the whole stack up and keeps it up until somebody asks for the end."""
 
 import math
+import os
 import time
 from collections import defaultdict
+from collections.abc import Mapping
 
+from core.settings import SettingsInvalid, load_settings
 from stack import api, http_probe, local_model
 from stack.config import ROOT, StackConfig
 from stack.embedded import bring_up_database
 from stack.environment import service_environment
-from stack.errors import PartFailed
+from stack.errors import PartFailed, StackError
 from stack.family import Family
 from stack.processes import Child, describe_exit, log_tail
 from stack.progress import Progress
@@ -23,18 +26,27 @@ _API_TIMEOUT_S = 30.0
 
 def bring_up(config: StackConfig, secrets: Secrets, family: Family, progress: Progress) -> None:
     """Every part answers. The model loads while the rest comes up, since nothing else waits for it."""
+    environment = service_environment(config, secrets)
+    require_usable_settings({**os.environ, **environment})
     require_free_ports(config)
     model = family.start(local_model.part(config)) if config.llm_enabled else None
     if not config.external_supabase:
         bring_up_database(config, secrets, family, progress)
     with progress.step("Starting the API and the gateway"):
-        environment = service_environment(config, secrets)
         child = family.start(api.part(config, environment))
         http_probe.wait_until_answers(child, config.api_port, "/health/ready", timeout_s=_API_TIMEOUT_S)
     if model is not None:
         with progress.step("Waiting for the local model"):
             http_probe.wait_until_answers(model, config.llm_port, "/health", timeout_s=_MODEL_TIMEOUT_S)
     family.mark_ready()
+
+
+def require_usable_settings(environ: Mapping[str, str]) -> None:
+    """Raises: StackError naming every variable that the services would refuse, before anything is started."""
+    try:
+        load_settings(environ)
+    except SettingsInvalid as error:
+        raise StackError(str(error)) from error
 
 
 def require_free_ports(config: StackConfig) -> None:

@@ -35,7 +35,7 @@ class StackStatus:
     running: bool
     api_url: str
     gateway_url: str
-    supabase_url: str | None
+    supabase_url: str
     publishable_key: str | None
     database_url: str | None
     processes: Sequence[ProcessStatus]
@@ -72,8 +72,8 @@ def look(config: StackConfig) -> StackStatus:
         running=state is not None and state.ready,
         api_url=config.api_url,
         gateway_url=config.gateway_url,
-        supabase_url=None if config.external_supabase else config.supabase_url,
-        publishable_key=secrets.publishable_key if secrets else None,
+        supabase_url=config.supabase_url,
+        publishable_key=secrets.publishable_key if secrets else config.external_publishable_key,
         database_url=superuser_url(config, secrets) if secrets else None,
         processes=[ProcessStatus(record.name, record.identity.pid, _health(config, record)) for record in records],
     )
@@ -96,7 +96,7 @@ def _as_text(status: StackStatus) -> str:
         return "Nothing is running. `./buttress up` starts everything."
     lines = [f"{process.name:<10} {process.pid:>8}  {process.health}" for process in status.processes]
     urls = [("API", status.api_url), ("Gateway", status.gateway_url), ("Supabase", status.supabase_url)]
-    lines += [f"{name:<10} {url}" for name, url in urls if url is not None]
+    lines += [f"{name:<10} {url}" for name, url in urls]
     return "\n".join(lines)
 
 

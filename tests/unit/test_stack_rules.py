@@ -11,16 +11,19 @@ import pytest
 
 from core.settings import EMBEDDED_MARKER
 from stack.config import load_config
+from stack.embedded import make_state_dir
 from stack.environment import service_environment
 from stack.errors import StackError
 from stack.http_probe import require_free_port
 from stack.local_model import model_path
 from stack.locks import exclusive_lock, is_locked, try_lock
+from stack.processes import log_tail
 from stack.progress import Progress
 from stack.restarts import MOST_ENDS, WINDOW_S, Restarts
 from stack.run_state import read_run_state
 from stack.secrets import EMBEDDED_MARK, load_or_make_secrets
 from stack.source_watch import SourceWatch
+from stack.supervisor import require_usable_settings
 from tests.support.stack import free_config
 
 
@@ -83,6 +86,38 @@ def test_supabase_of_the_callers_own_is_left_to_the_callers_environment(tmp_path
     environment = service_environment(config, load_or_make_secrets(tmp_path))
     assert config.external_supabase
     assert set(environment) == {"BUTTRESS_PUBLIC_URL", "BUTTRESS_LLM_URL"}
+
+
+def test_address_the_caller_publishes_the_api_at_is_kept_with_a_supabase_of_their_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("BUTTRESS_PUBLIC_URL", "https://api.example.com")
+    secrets = load_or_make_secrets(tmp_path)
+    external = load_config({"BUTTRESS_SUPABASE_URL": "https://project.example"})
+    assert service_environment(external, secrets)["BUTTRESS_PUBLIC_URL"] == "https://api.example.com"
+    embedded = free_config(tmp_path)
+    assert service_environment(embedded, secrets)["BUTTRESS_PUBLIC_URL"] == embedded.api_url
+
+
+def test_settings_the_services_would_refuse_are_named_before_anything_starts(tmp_path: Path) -> None:
+    environment = service_environment(free_config(tmp_path), load_or_make_secrets(tmp_path))
+    require_usable_settings(environment)
+    with pytest.raises(StackError, match=r"(?s)BUTTRESS_ENV.*BUTTRESS_CORS_ORIGINS"):
+        require_usable_settings({**environment, "BUTTRESS_ENV": "prod", "BUTTRESS_CORS_ORIGINS": "*"})
+
+
+def test_file_in_the_place_of_the_state_folder_is_named(tmp_path: Path) -> None:
+    file = tmp_path / "state"
+    file.touch()
+    with pytest.raises(StackError, match=re.escape(f"{file} is a file. Set BUTTRESS_STATE")):
+        make_state_dir(free_config(file))
+
+
+def test_quoted_log_lines_are_cut(tmp_path: Path) -> None:
+    log = tmp_path / "api.log"
+    log.write_text("x" * 10_000 + "\nshort\n")
+    assert len(log_tail(log)) < 1000
+    assert log_tail(log).endswith("    short")
 
 
 def test_lock_is_held_once_and_free_again_afterwards(tmp_path: Path) -> None:
