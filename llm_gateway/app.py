@@ -86,7 +86,7 @@ class Gateway:
         try:
             await self._pipeline.ledger.reap()
         except ButtressError as error:
-            log.warning("gateway_database_down", reason=str(error.__cause__ or error))
+            log.warning("gateway_database_down", reason=_first_cause(error))
             return "The gateway's database cannot be reached."
         return None
 
@@ -115,6 +115,13 @@ class Gateway:
         ledger = PostgresLedger(pool)
         parts.push_async_callback(ledger.aclose)
         return ledger
+
+
+def _first_cause(error: BaseException) -> str:
+    """What PostgreSQL or the network said in the first place; for the log, never for a caller."""
+    while cause := error.__cause__ or error.__context__:
+        error = cause
+    return str(error) or type(error).__name__
 
 
 def create_gateway(
