@@ -34,4 +34,6 @@ def greeting(config: StackConfig, secrets: Secrets) -> str:
         text += "\n" + _FIRST_REQUEST.format(
             api=config.api_url, gateway=config.gateway_url, alias=MODEL_ALIAS, model="local model, tiny and often wrong"
         )
+    else:
+        text += f"\n  Model      none of our own (BUTTRESS_LLM=off); {MODEL_ALIAS} is not served"
     return text

@@ -43,9 +43,13 @@ def answer(error: ButtressError, *, extra_headers: dict[str, str] | None = None)
 
 
 def on_known_error(_: AnyRequest, error: ButtressError) -> Response[dict[str, object]]:
-    """An error of our own tree is shown as it is; one of ours or of somebody else's is logged with its cause."""
+    """An error of our own tree is shown as it is; one of ours or of somebody else's is logged with its cause.
+
+    One of somebody else's without a cause says it all by its code: that it was raised here helps nobody.
+    """
     if error.status >= 500:
-        _log.warning("request_failed", code=error.code, status=error.status, exc_info=error)
+        traceback = error if error.status == 500 or error.__cause__ is not None else None
+        _log.warning("request_failed", code=error.code, status=error.status, exc_info=traceback)
     return answer(error)
 
 

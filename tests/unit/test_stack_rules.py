@@ -5,6 +5,7 @@ import json
 import os
 import re
 import socket
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,7 @@ from stack.config import load_config
 from stack.embedded import make_state_dir
 from stack.environment import service_environment
 from stack.errors import StackError
+from stack.greeting import greeting
 from stack.http_probe import require_free_port
 from stack.local_model import model_path
 from stack.locks import exclusive_lock, is_locked, try_lock
@@ -195,3 +197,11 @@ def test_step_says_how_long_it_took_and_whether_it_failed() -> None:
     with pytest.raises(StackError):
         fail()
     assert re.fullmatch(r"  work … 0\.\d s\n  something … failed\n", stream.getvalue())
+
+
+@pytest.mark.parametrize("llm_enabled", [True, False])
+def test_greeting_offers_the_first_request_only_where_a_model_answers_it(tmp_path: Path, llm_enabled: bool) -> None:
+    config = replace(load_config({"BUTTRESS_STATE": str(tmp_path)}), llm_enabled=llm_enabled)
+    text = greeting(config, load_or_make_secrets(tmp_path))
+    assert ("chat/completions" in text) is llm_enabled
+    assert ("BUTTRESS_LLM=off" in text) is not llm_enabled
