@@ -207,6 +207,7 @@ class Child:
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(self.process.pid, signal.SIGKILL)
         self.process.wait()
+        _wait(lambda: not self.record.survivors(), _KILL_S)  # killed is not yet gone
 
 
 def describe_exit(code: int) -> str:

@@ -16,6 +16,7 @@ from stack.family import Family, end_leftovers
 from stack.greeting import greeting
 from stack.interrupts import StopRequested
 from stack.locks import is_locked
+from stack.processes import wait_until_gone
 from stack.progress import Progress
 from stack.run_state import read_run_state
 from stack.secrets import load_or_make_secrets
@@ -145,6 +146,7 @@ def _end_supervisor(config: StackConfig) -> None:
         if time.monotonic() > deadline:
             raise StackError(f"The stack (process {state.supervisor.pid}) did not end within {_DOWN_TIMEOUT_S:.0f} s.")
         time.sleep(_POLL_S)
+    wait_until_gone(state.supervisor, deadline - time.monotonic())  # it lets go of the lock a moment before its end
 
 
 def _set_large_logs_aside(folder: Path) -> None:
