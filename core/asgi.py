@@ -46,6 +46,16 @@ def render_envelope(error: ButtressError, request_id: str, _scope: Scope) -> byt
     return orjson.dumps(error.body(request_id), default=str)
 
 
+def log_failure(error: ButtressError) -> None:
+    """A failure that is not the caller's is one log line, with its cause.
+
+    One of somebody else's without a cause says it all by its code: that it was raised here helps nobody.
+    """
+    if error.status >= 500:
+        traceback = error if error.status == 500 or error.__cause__ is not None else None
+        log.warning("request_failed", code=error.code, status=error.status, exc_info=traceback)
+
+
 class Edge:
     """Wraps a whole ASGI application: request id, security headers, body limit, access log, an answer for every fault.
 
@@ -116,8 +126,7 @@ class _Exchange:
             self.refuse_unreadable_body()
             await self.edge.app(self.scope, self.receive, self.send)
         except ButtressError as error:
-            if error.status >= 500:
-                log.warning("request_failed", code=error.code, status=error.status, exc_info=error)
+            log_failure(error)
             await self.answer(error)
         except Exception as error:  # the last line of defence: whatever it is, the caller gets an answer
             log.exception("unhandled_error", exc_info=error)

@@ -45,8 +45,6 @@ class StrictRequest(Request[Any, Claims, State]):  # Any: Litestar's user slot, 
             raise UnsupportedMediaType(
                 "Send the body as application/json.", details={"accepted": sorted(_JSON_MEDIA_TYPES)}
             )
-        if self.headers.get("content-encoding", "identity").strip().lower() != "identity":
-            raise UnsupportedMediaType("Send the body uncompressed.", code="content_encoding_unsupported")
         decoded = decode_json(await self.body(), self.app.state.services.settings.max_json_depth)
         field = self.route_handler.parsed_data_field
         if field is None:

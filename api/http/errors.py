@@ -6,6 +6,7 @@ from litestar import Request, Response
 from litestar.exceptions import HTTPException, ValidationException
 from litestar.types import ExceptionHandlersMap
 
+from core.asgi import log_failure
 from core.errors import (
     ButtressError,
     InternalFault,
@@ -43,13 +44,8 @@ def answer(error: ButtressError, *, extra_headers: dict[str, str] | None = None)
 
 
 def on_known_error(_: AnyRequest, error: ButtressError) -> Response[dict[str, object]]:
-    """An error of our own tree is shown as it is; one of ours or of somebody else's is logged with its cause.
-
-    One of somebody else's without a cause says it all by its code: that it was raised here helps nobody.
-    """
-    if error.status >= 500:
-        traceback = error if error.status == 500 or error.__cause__ is not None else None
-        _log.warning("request_failed", code=error.code, status=error.status, exc_info=traceback)
+    """An error of our own tree is shown as it is; one that is not the caller's is logged with its cause."""
+    log_failure(error)
     return answer(error)
 
 

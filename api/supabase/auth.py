@@ -14,11 +14,11 @@ import httpx
 import orjson
 from pydantic import BaseModel, Field, SecretStr, ValidationError
 
+from api.supabase.transport import transport_errors
 from core.errors import (
     BadGateway,
     ButtressError,
     Conflict,
-    GatewayTimeout,
     NotAllowed,
     NotAuthenticated,
     TooManyRequests,
@@ -151,19 +151,13 @@ class SupabaseAuth:
         access_token: str | None = None,
         client_ip: str | None = None,
     ) -> httpx.Response:
-        try:
+        with transport_errors():
             response = await self.http.request(
                 method,
                 f"{self.settings.supabase_url}/auth/v1{path}",
                 content=None if body is None else orjson.dumps(body),
                 headers=self._headers(has_body=body is not None, access_token=access_token, client_ip=client_ip),
             )
-        except (httpx.ConnectTimeout, httpx.PoolTimeout) as cause:
-            raise Unavailable from cause
-        except httpx.TimeoutException as cause:
-            raise GatewayTimeout from cause
-        except httpx.TransportError as cause:
-            raise Unavailable from cause
         if not response.is_success:
             _refuse(response)
         return response

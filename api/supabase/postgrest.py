@@ -10,7 +10,8 @@ from postgrest import AsyncPostgrestClient, AsyncRPCFilterRequestBuilder, AsyncS
 from postgrest.base_request_builder import RequestConfig
 from pydantic import BaseModel, TypeAdapter, ValidationError
 
-from core.errors import GatewayTimeout, InternalFault, Unavailable
+from api.supabase.transport import transport_errors
+from core.errors import InternalFault
 from core.postgrest_errors import error_from_postgrest
 from core.settings import Settings
 
@@ -53,17 +54,11 @@ async def run(query: Query) -> Rows:
     The builder's own `execute` loses the HTTP status and validates nothing, so its request is sent here.
     Raises: the error that core/postgrest_errors.py names; Unavailable, GatewayTimeout.
     """
-    try:
+    with transport_errors():
         request = cast(
             "RequestConfig[httpx.AsyncClient]", query.request
         )  # RPC builders do not say which client they hold
         response = await request.send(httpx.Headers())
-    except (httpx.ConnectTimeout, httpx.PoolTimeout) as cause:
-        raise Unavailable from cause
-    except httpx.TimeoutException as cause:
-        raise GatewayTimeout from cause
-    except httpx.TransportError as cause:
-        raise Unavailable from cause
     if response.is_success:
         return Rows(response.content, _total(response.headers.get("content-range")))
     raise error_from_postgrest(_error_body(response), status=response.status_code)
