@@ -22,6 +22,7 @@ from core.postgres import close_pool, open_pool
 from core.redaction import protect
 from core.settings import Settings, load_settings
 from core.tokens import TokenVerifier
+from llm_gateway.callers import Callers
 from llm_gateway.catalog import Catalog, load_catalog
 from llm_gateway.endpoints import MOUNTED_AT, Endpoints
 from llm_gateway.limits.ledger import Ledger
@@ -100,7 +101,7 @@ class Gateway:
             tasks.start(litellm.warm(), name="import litellm")
         return Pipeline(
             catalog=self.catalog,
-            tokens=TokenVerifier.from_settings(self._settings, http),
+            callers=Callers(TokenVerifier.from_settings(self._settings, http)),
             ledger=ledger,
             providers={"openai": OpenAIProvider(session), "litellm": litellm},
             max_body_bytes=self._settings.max_body_bytes,

@@ -10,7 +10,7 @@ from typing import Final
 from core.errors import ButtressError, InternalFault
 from core.logging import get_logger
 from llm_gateway import usage
-from llm_gateway.identity import Caller
+from llm_gateway.callers import Caller
 from llm_gateway.limits.ledger import Outcome, Usage
 from llm_gateway.plan import Hop, Plan
 from llm_gateway.providers.contract import FailureKind, ProviderAnswer, ProviderFailure

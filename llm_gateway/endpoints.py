@@ -14,7 +14,6 @@ from core.errors import ButtressError, InternalFault, MethodNotAllowed, NotFound
 from core.logging import get_logger
 from core.request_id import HEADER, new_request_id
 from llm_gateway.client import Client, ClientGone
-from llm_gateway.identity import identify
 from llm_gateway.pipeline import Pipeline
 from llm_gateway.wire.errors import error_body, error_headers
 from llm_gateway.wire.models import model_body, models_body
@@ -76,11 +75,11 @@ class Endpoints:
             raise NotFound("The gateway has no such address. It answers /v1/models and /v1/chat/completions.")
 
     async def _list_models(self, client: Client) -> None:
-        await identify(self._pipeline.tokens, client.header(b"authorization"))
+        await self._pipeline.callers.identify(client.headers)
         await client.answer_json(200, models_body(self._pipeline.catalog), [])
 
     async def _show_model(self, client: Client, name: str) -> None:
-        await identify(self._pipeline.tokens, client.header(b"authorization"))
+        await self._pipeline.callers.identify(client.headers)
         await client.answer_json(200, model_body(self._pipeline.catalog.find(name)), [])
 
 

@@ -17,12 +17,11 @@ from typing import Final
 
 from core.errors import ButtressError
 from core.logging import get_logger
-from core.tokens import TokenVerifier
 from llm_gateway.call import Call, error_of_interruption
+from llm_gateway.callers import Caller, Callers
 from llm_gateway.catalog import Catalog
 from llm_gateway.client import Client
 from llm_gateway.delivery import deliver_stream, deliver_whole
-from llm_gateway.identity import Caller, identify
 from llm_gateway.limits.ledger import Hold, HoldRequest, Ledger
 from llm_gateway.plan import Hop, Plan, plan_call
 from llm_gateway.providers.contract import FailureKind, Provider, ProviderCall, ProviderFailure
@@ -44,7 +43,7 @@ class Pipeline:
     """Everything a call needs, shared by all of them."""
 
     catalog: Catalog
-    tokens: TokenVerifier
+    callers: Callers
     ledger: Ledger
     providers: Mapping[str, Provider]  # by protocol
     max_body_bytes: int
@@ -61,7 +60,7 @@ class Pipeline:
         """
         if self.draining:
             raise ShuttingDown
-        caller = await identify(self.tokens, client.header(b"authorization"))
+        caller = await self.callers.identify(client.headers)
         raw = await client.json_body(max_bytes=self.max_body_bytes)
         request = parse_chat(raw, max_json_depth=self.max_json_depth)
         model = self.catalog.find(request.model)

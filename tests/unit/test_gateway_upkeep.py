@@ -10,8 +10,8 @@ import pytest
 from core.errors import Unavailable
 from core.tokens import TokenVerifier
 from llm_gateway.call import Call, Interruption
+from llm_gateway.callers import Caller, Callers
 from llm_gateway.catalog import Catalog, load_catalog
-from llm_gateway.identity import Caller
 from llm_gateway.limits.estimate import Estimate
 from llm_gateway.limits.ledger import Hold, HoldRequest, Ledger, Usage
 from llm_gateway.pipeline import Pipeline
@@ -56,8 +56,8 @@ def catalog() -> Catalog:
 
 
 def pipeline_with(catalog: Catalog, ledger: Ledger) -> Pipeline:
-    tokens = TokenVerifier(issuer="i", audience="a", jwt_secret="s" * 32)
-    return Pipeline(catalog=catalog, tokens=tokens, ledger=ledger, providers={}, max_body_bytes=1, max_json_depth=1)
+    callers = Callers(TokenVerifier(issuer="i", audience="a", jwt_secret="s" * 32))
+    return Pipeline(catalog=catalog, callers=callers, ledger=ledger, providers={}, max_body_bytes=1, max_json_depth=1)
 
 
 def a_call(pipeline: Pipeline, request_id: str, *, age_s: float) -> Call:

@@ -1,0 +1,91 @@
+"""Who is calling, and what they may ask for: a Supabase access token, sent the way the SDKs send their API keys."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from uuid import UUID
+
+from core.errors import NotAllowed, NotAuthenticated
+from core.tokens import TokenVerifier, bearer_token
+
+
+class ModelNotAllowed(NotAllowed):
+    """The plan, the key or the workspace does not include this model."""
+
+    default_code = "model_not_allowed"
+
+
+class EndpointNotAllowed(NotAllowed):
+    """The key does not include this endpoint."""
+
+    default_code = "endpoint_not_allowed"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Policy:
+    """What the plan, the key and the workspace allow together. None: nothing of this is restricted.
+
+    Endpoints: chat, responses, embeddings, messages, count_tokens, models. Models by their public names.
+    `redact`: personal data is taken out of what goes to a provider. `store_content`: prompts and answers may be kept.
+    """
+
+    models: frozenset[str] | None = None
+    endpoints: frozenset[str] | None = None
+    max_output_tokens: int | None = None
+    max_choices: int | None = None
+    redact: bool = False
+    store_content: bool = False
+
+    def allows_model(self, name: str) -> bool:
+        """Whether the model may answer, asked for or as a fallback."""
+        return self.models is None or name in self.models
+
+    def require_model(self, name: str) -> None:
+        """Raises: ModelNotAllowed."""
+        if not self.allows_model(name):
+            raise ModelNotAllowed(f"You may not use the model {name}.", details={"param": "model"})
+
+    def require_endpoint(self, endpoint: str) -> None:
+        """Raises: EndpointNotAllowed."""
+        if self.endpoints is not None and endpoint not in self.endpoints:
+            raise EndpointNotAllowed(f"This API key may not use the endpoint {endpoint}.")
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """Whose limits a call is charged to: the user's always, the key's and the workspace's where there is one."""
+
+    user_id: UUID
+    key_id: UUID | None = None
+    workspace_id: UUID | None = None
+    policy: Policy = Policy()
+
+
+class Callers:
+    """Everybody who may call, found by the credential they send."""
+
+    def __init__(self, tokens: TokenVerifier) -> None:
+        self._tokens = tokens
+
+    async def identify(self, headers: Mapping[bytes, bytes]) -> Caller:
+        """The caller that the headers (names in lower case) prove, by `authorization: Bearer` or `x-api-key`.
+
+        Raises: NotAuthenticated; NotAllowed for somebody else's workspace; Unavailable, never NotAuthenticated, when
+        there is nobody to ask.
+        """
+        claims = await self._tokens.verify(credential_of(headers))
+        return Caller(user_id=claims.user_id)
+
+
+def credential_of(headers: Mapping[bytes, bytes]) -> str:
+    """The one credential that the headers carry. Raises: NotAuthenticated where there is none, or two that differ."""
+    key, authorization = headers.get(b"x-api-key"), headers.get(b"authorization")
+    if not key:
+        return bearer_token(None if authorization is None else authorization.decode("latin-1"))
+    credential = bearer_token("Bearer " + key.decode("latin-1"))
+    if authorization and bearer_token(authorization.decode("latin-1")) != credential:
+        raise NotAuthenticated(
+            "`x-api-key` and `Authorization` carry different credentials. Send one.", code="token_invalid"
+        )
+    return credential
