@@ -19,6 +19,36 @@ class PriceUnknown(InvalidInput):
     default_message = "This model has no price here, so it cannot be used. Whoever runs this service can set one."
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TokenCounts:
+    """Tokens by class. The classes are disjoint: their sum is what the provider counted (images are pictures)."""
+
+    input: int = 0  # fresh prompt tokens: neither read from nor written to a cache, not audio
+    cached_input: int = 0  # read from the provider's cache
+    cache_write_5m: int = 0
+    cache_write_1h: int = 0
+    input_audio: int = 0
+    output: int = 0  # visible text and tool arguments: without reasoning and audio
+    reasoning: int = 0  # billed as output
+    output_audio: int = 0
+    images: int = 0  # pictures made
+
+    @property
+    def prompt_tokens(self) -> int:
+        """All that went in."""
+        return self.input + self.cached_input + self.cache_write_5m + self.cache_write_1h + self.input_audio
+
+    @property
+    def output_tokens(self) -> int:
+        """All that came out, pictures apart."""
+        return self.output + self.reasoning + self.output_audio
+
+    @property
+    def total(self) -> int:
+        """What counts against limits of tokens."""
+        return self.prompt_tokens + self.output_tokens
+
+
 @dataclass(frozen=True, slots=True)
 class Price:
     """What one token of each class costs, in atto-dollars (1e-18 USD): published prices are whole numbers of those.

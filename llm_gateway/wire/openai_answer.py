@@ -5,19 +5,18 @@ Source: OpenAI API reference, "Create chat completion" and "Chat completion chun
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from enum import Enum
 from typing import Final
 
 import orjson
 
+from llm_gateway.accounting import TokenCounts
+from llm_gateway.wire.openai_usage import read_usage
 from llm_gateway.wire.sse import EventTooLarge, SseSplitter, data_event, event_data
 
 DONE: Final = b"[DONE]"
 MAX_EVENT_BYTES: Final = 4 * 1024 * 1024
 
-# A figure beyond this is a provider's mistake, not somebody's usage.
-_MAX_REPORTED_TOKENS: Final = 1_000_000_000
 # Providers send a token a chunk; where a chunk is longer than a token can be, its bytes tell more than its number.
 _LONGEST_TOKEN_CHUNK_BYTES: Final = 16
 _BYTES_A_TOKEN: Final = 4
@@ -26,15 +25,6 @@ _FREE_TEXT_BYTES: Final = 512
 # With stream_options.include_usage, every chunk but the last carries this. In valid JSON these bytes are always a key
 # and its value, never part of a string (the quotes would be escaped), so they can be cut without writing JSON anew.
 _NULL_USAGE: Final = (b',"usage":null', b', "usage": null')
-
-
-@dataclass(frozen=True, slots=True)
-class ReportedUsage:
-    """What the provider says it did. Units: tokens; the cached ones are part of the input, reasoning of the output."""
-
-    input_tokens: int
-    cached_input_tokens: int
-    output_tokens: int
 
 
 class StreamFault(Enum):
@@ -49,26 +39,7 @@ class AnswerUnusable(ValueError):
     """The provider's whole answer is not a chat completion."""
 
 
-def read_usage(raw: object) -> ReportedUsage | None:
-    """The usage object of a completion or chunk; None where it is missing, null or nonsense."""
-    if not isinstance(raw, dict):
-        return None
-    input_tokens = _count(raw.get("prompt_tokens"))
-    output_tokens = _count(raw.get("completion_tokens"))
-    if input_tokens is None or output_tokens is None:
-        return None
-    details = raw.get("prompt_tokens_details")
-    cached = _count(details.get("cached_tokens")) if isinstance(details, dict) else None
-    return ReportedUsage(input_tokens, min(cached or 0, input_tokens), output_tokens)
-
-
-def _count(value: object) -> int | None:
-    if isinstance(value, bool) or not isinstance(value, int):
-        return None
-    return value if 0 <= value <= _MAX_REPORTED_TOKENS else None
-
-
-def read_completion(raw: bytes) -> tuple[ReportedUsage | None, int]:
+def read_completion(raw: bytes) -> tuple[TokenCounts | None, int]:
     """The reported usage of a whole answer, and the UTF-8 bytes of text in it (to estimate with, if there is no usage).
 
     Raises: AnswerUnusable when it is not a chat completion with at least one choice.
@@ -106,7 +77,7 @@ class ChatStream:
         self._held_tokens = held_tokens
         self._splitter = SseSplitter(max_event_bytes=MAX_EVENT_BYTES)
         self._hide_usage = hide_usage
-        self.usage: ReportedUsage | None = None
+        self.usage: TokenCounts | None = None
         self.fault: StreamFault | None = None
         self.chunks = 0  # that carried output: text, reasoning or tool calls
         self.text_bytes = 0

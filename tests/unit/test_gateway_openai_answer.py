@@ -7,15 +7,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from llm_gateway.accounting import TokenCounts
 from llm_gateway.wire.openai_answer import (
     AnswerUnusable,
     ChatStream,
-    ReportedUsage,
     StreamFault,
     estimate_output_tokens,
     read_completion,
-    read_usage,
 )
+from llm_gateway.wire.openai_usage import read_usage
 from tests.unit.test_gateway_sse import cut
 
 Json = dict[str, Any]  # chunks are JSON of many shapes
@@ -48,7 +48,7 @@ def test_the_bytes_that_go_out_are_the_bytes_that_came_minus_the_usage_nobody_as
     came = b"".join([*asked, event(FINISH), event({"id": "c", "choices": [], "usage": USAGE}), DONE])
     stream = ChatStream(hide_usage=True, held_tokens=100)
     assert run(stream, *data.draw(cut(came))) == b"".join([*plain, event(FINISH), DONE])
-    assert stream.usage == ReportedUsage(9, 5, 4)
+    assert stream.usage == TokenCounts(input=4, cached_input=5, output=4)
     assert stream.complete
 
 
@@ -58,7 +58,7 @@ def test_a_client_that_asked_for_usage_gets_every_byte(texts: list[str], data: s
     came = b": a comment\n\n" + b"".join(events)
     stream = ChatStream(hide_usage=False, held_tokens=100)
     assert run(stream, *data.draw(cut(came))) == came
-    assert stream.usage == ReportedUsage(9, 5, 4)
+    assert stream.usage == TokenCounts(input=4, cached_input=5, output=4)
 
 
 def test_text_that_looks_like_usage_stays() -> None:
@@ -145,7 +145,62 @@ def test_nonsense_is_no_usage(raw: object) -> None:
 
 
 def test_cached_tokens_are_at_most_the_prompt() -> None:
-    assert read_usage({**USAGE, "prompt_tokens_details": {"cached_tokens": 99}}) == ReportedUsage(9, 9, 4)
+    assert read_usage({**USAGE, "prompt_tokens_details": {"cached_tokens": 99}}) == TokenCounts(
+        cached_input=9, output=4
+    )
+
+
+def test_every_class_of_tokens_is_counted_once() -> None:
+    raw = {
+        "prompt_tokens": 1000,
+        "completion_tokens": 500,
+        "total_tokens": 1500,
+        "prompt_tokens_details": {
+            "cached_tokens": 400,
+            "audio_tokens": 50,
+            "cache_creation_tokens": 300,
+            "cache_creation_token_details": {"ephemeral_5m_input_tokens": 100, "ephemeral_1h_input_tokens": 200},
+        },
+        "completion_tokens_details": {"reasoning_tokens": 60, "audio_tokens": 40, "rejected_prediction_tokens": 7},
+    }
+    counts = TokenCounts(
+        input=250,
+        cached_input=400,
+        cache_write_5m=100,
+        cache_write_1h=200,
+        input_audio=50,
+        output=400,
+        reasoning=60,
+        output_audio=40,
+    )
+    assert read_usage(raw) == counts
+    assert (counts.prompt_tokens, counts.output_tokens, counts.total) == (1000, 500, 1500)
+
+
+def test_reasoning_that_only_the_total_contains_was_written_too() -> None:
+    xai = {"prompt_tokens": 10, "completion_tokens": 5, "total_tokens": 35}
+    assert read_usage(xai) == TokenCounts(input=10, output=5, reasoning=20)
+    named = {**xai, "completion_tokens_details": {"reasoning_tokens": 20}}
+    assert read_usage(named) == TokenCounts(input=10, output=5, reasoning=20)
+
+
+def test_cache_reads_and_writes_are_found_under_every_name() -> None:
+    base = {"prompt_tokens": 10, "completion_tokens": 1}
+    deepseek = {**base, "prompt_cache_hit_tokens": 6, "prompt_cache_miss_tokens": 4}
+    assert read_usage(deepseek) == TokenCounts(input=4, cached_input=6, output=1)
+    openrouter = {**base, "prompt_tokens_details": {"cache_write_tokens": 7, "cached_tokens": 3}}
+    assert read_usage(openrouter) == TokenCounts(cached_input=3, cache_write_5m=7, output=1)
+    assert read_usage({**base, "cache_creation_input_tokens": 7}) == TokenCounts(input=3, cache_write_5m=7, output=1)
+
+
+def test_parts_are_never_more_than_the_whole() -> None:
+    raw = {
+        "prompt_tokens": 10,
+        "completion_tokens": 4,
+        "prompt_tokens_details": {"audio_tokens": 8, "cached_tokens": 8},
+        "completion_tokens_details": {"audio_tokens": 3, "reasoning_tokens": 3},
+    }
+    assert read_usage(raw) == TokenCounts(input_audio=8, cached_input=2, output_audio=3, reasoning=1)
 
 
 @pytest.mark.parametrize("raw", [b"", b"<html>", b"[]", b"{}", b'{"choices": []}', b'{"choices": {}}'])
