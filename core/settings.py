@@ -46,6 +46,7 @@ class Settings(BaseModel):
     jwt_issuer: str = ""
     jwt_audience: Annotated[str, Field(min_length=1)] = "authenticated"
     gateway_database_url: SecretStr
+    key_pepper: Annotated[SecretStr, Field(min_length=32)]
     models_file: Path = Path("llm_gateway/models.toml")
     llm_url: str | None = None
     cors_origins: tuple[str, ...] = ()
@@ -153,7 +154,7 @@ def _conflicts(values: Mapping[str, str]) -> list[str]:
 
 def _production_conflicts(values: Mapping[str, str]) -> list[str]:
     problems = []
-    secrets = ("supabase_publishable_key", "supabase_secret_key", "jwt_secret", "gateway_database_url")
+    secrets = ("supabase_publishable_key", "supabase_secret_key", "jwt_secret", "gateway_database_url", "key_pepper")
     problems += [
         f"{PREFIX}{name.upper()}: is a secret of the embedded development stack; production must not run on it."
         for name in secrets

@@ -24,5 +24,6 @@ def service_environment(config: StackConfig, secrets: Secrets) -> dict[str, str]
             "BUTTRESS_SUPABASE_SECRET_KEY": secrets.secret_key,
             "BUTTRESS_JWT_SECRET": secrets.jwt_secret,
             "BUTTRESS_GATEWAY_DATABASE_URL": gateway_url(config, secrets),
+            "BUTTRESS_KEY_PEPPER": secrets.key_pepper,
         }
     return environment

@@ -4,6 +4,7 @@ Each carries the mark `embedded_`, so that a service started with BUTTRESS_ENV=p
 (docs/decisions/0020).
 """
 
+import hmac
 import json
 import os
 import secrets
@@ -22,6 +23,11 @@ class Secrets:
     secret_key: str
     postgres_password: str
     gateway_service_password: str
+
+    @property
+    def key_pepper(self) -> str:
+        """What API keys are hashed with. It follows from another secret, so that no state folder lacks it."""
+        return EMBEDDED_MARK + hmac.digest(self.jwt_secret.encode(), b"key pepper", "sha256").hex()
 
     def __repr__(self) -> str:
         return "Secrets(…)"

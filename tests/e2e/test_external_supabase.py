@@ -25,6 +25,7 @@ def environment(stack: RunningStack) -> Iterator[dict[str, str]]:
             "BUTTRESS_SUPABASE_PUBLISHABLE_KEY": stack.publishable_key,
             "BUTTRESS_JWT_SECRET": stack.jwt_secret,
             "BUTTRESS_GATEWAY_DATABASE_URL": stack.gateway_database_url,
+            "BUTTRESS_KEY_PEPPER": stack.secrets.key_pepper,
             "BUTTRESS_STATE": str(folder / "state"),
             "BUTTRESS_PORT": str(api),
             "BUTTRESS_LLM_PORT": str(llm),
@@ -100,5 +101,5 @@ def test_production_is_refused_on_embedded_secrets_each_by_name(environment: dic
     up = run_buttress(production, "up", "--detach")
     said = up.stdout + up.stderr
     assert up.returncode == 1
-    for name in ("SUPABASE_PUBLISHABLE_KEY", "JWT_SECRET", "GATEWAY_DATABASE_URL"):
+    for name in ("SUPABASE_PUBLISHABLE_KEY", "JWT_SECRET", "GATEWAY_DATABASE_URL", "KEY_PEPPER"):
         assert f"BUTTRESS_{name}: is a secret of the embedded development stack" in said

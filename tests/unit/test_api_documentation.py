@@ -23,6 +23,7 @@ def document() -> Json:
             "BUTTRESS_SUPABASE_PUBLISHABLE_KEY": "sb_publishable_x",
             "BUTTRESS_JWT_SECRET": "x" * 32,
             "BUTTRESS_GATEWAY_DATABASE_URL": "postgresql://gateway_service:x@127.0.0.1:1/postgres",
+            "BUTTRESS_KEY_PEPPER": "x" * 32,
             "BUTTRESS_MODELS_FILE": str(Path("llm_gateway/models.toml").resolve()),
         }
     )

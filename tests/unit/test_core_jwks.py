@@ -311,6 +311,7 @@ async def test_settings_decide_how_tokens_are_checked() -> None:
         "BUTTRESS_SUPABASE_URL": ISSUER.removesuffix("/auth/v1"),
         "BUTTRESS_SUPABASE_PUBLISHABLE_KEY": "sb_publishable_x",
         "BUTTRESS_GATEWAY_DATABASE_URL": "postgresql://u:p@127.0.0.1/db",
+        "BUTTRESS_KEY_PEPPER": "x" * 32,
     }
 
     async def handler(_: web.Request) -> web.Response:

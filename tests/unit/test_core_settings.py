@@ -16,6 +16,7 @@ REQUIRED = {
     "BUTTRESS_SUPABASE_PUBLISHABLE_KEY": "sb_publishable_abc",
     "BUTTRESS_JWT_SECRET": "s3cret-" * 6,
     "BUTTRESS_GATEWAY_DATABASE_URL": "postgresql://gateway_service:s3cret-pw@127.0.0.1:54322/postgres",
+    "BUTTRESS_KEY_PEPPER": "s3cret-pepper-" * 3,
 }
 # Read by the gateway's own process, not by `Settings`: llm_gateway/__main__.py and upkeep.py.
 PROCESS_DEFAULTS = {
@@ -31,6 +32,7 @@ PRODUCTION = {
     "BUTTRESS_SUPABASE_PUBLISHABLE_KEY": "sb_publishable_abc",
     "BUTTRESS_JWKS_URL": "https://ref.supabase.co/auth/v1/.well-known/jwks.json",
     "BUTTRESS_GATEWAY_DATABASE_URL": "postgresql://gateway_service:pw@db.ref.supabase.co:5432/postgres",
+    "BUTTRESS_KEY_PEPPER": "0123456789abcdef" * 4,
 }
 
 
@@ -52,10 +54,10 @@ def test_the_required_variables_are_enough() -> None:
 
 def test_every_missing_variable_is_named_in_one_message() -> None:
     problems = problems_of({})
-    for name in ("SUPABASE_URL", "SUPABASE_PUBLISHABLE_KEY", "GATEWAY_DATABASE_URL"):
+    for name in ("SUPABASE_URL", "SUPABASE_PUBLISHABLE_KEY", "GATEWAY_DATABASE_URL", "KEY_PEPPER"):
         assert f"{PREFIX}{name}: is missing." in problems
     assert any("BUTTRESS_JWKS_URL or BUTTRESS_JWT_SECRET: set exactly one" in problem for problem in problems)
-    assert len(problems) == 4
+    assert len(problems) == 5
     with pytest.raises(SettingsInvalid, match=r"(?s)not complete.*SUPABASE_URL.*JWT_SECRET"):
         load_settings({})
 
@@ -99,6 +101,7 @@ def test_settings_cannot_be_changed() -> None:
         ("SUPABASE_URL", "http://user:pw@localhost", "user name"),
         ("SUPABASE_URL", "http://localhost/?a=b", "query"),
         ("JWT_SECRET", "short", "32"),
+        ("KEY_PEPPER", "short", "32"),
         ("GATEWAY_DATABASE_URL", "host=localhost", "postgresql://"),
         ("GATEWAY_DATABASE_URL", "mysql://u:p@h/d", "postgresql://"),
         ("GATEWAY_DATABASE_URL", "postgresql://localhost/db", "user"),
@@ -157,6 +160,7 @@ def test_production_runs_on_a_hosted_project() -> None:
         ("SUPABASE_PUBLISHABLE_KEY", "sb_publishable_embedded_0011"),
         ("SUPABASE_SECRET_KEY", "sb_secret_embedded_0011"),
         ("GATEWAY_DATABASE_URL", "postgresql://gateway_service:embedded_0011@db.example.com/postgres"),
+        ("KEY_PEPPER", "embedded_" + "0" * 64),
     ],
 )
 def test_production_refuses_secrets_of_the_embedded_stack(name: str, value: str) -> None:
