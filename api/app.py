@@ -34,7 +34,7 @@ from core.logging import configure_logging
 from core.redaction import protect
 from core.settings import Settings, load_settings
 from core.tokens import TokenVerifier
-from llm_gateway import Gateway, create_gateway
+from llm_gateway import METRICS_AT, Gateway, create_gateway
 from llm_gateway import render_error as render_gateway_error
 
 GATEWAY_AT: Final = "/llm"
@@ -51,8 +51,9 @@ def create_app(settings: Settings | None = None) -> AsgiApp:
     gateway = create_gateway(settings)
     # Litestar types the same ASGI messages more narrowly than the specification does.
     routes = AllMethods(cast("AsgiApp", build_litestar(settings, gateway)))
+    metrics = gateway.metrics_app()
     edge = Edge(
-        mount(GATEWAY_AT, gateway.serve, beside=routes),
+        mount(GATEWAY_AT, gateway.serve, beside=mount(METRICS_AT, metrics, beside=routes) if metrics else routes),
         max_body_bytes=settings.max_body_bytes,
         production=settings.is_production,
         render_error=_render_error,

@@ -32,7 +32,7 @@ _SECURITY_HEADERS: Final = (
     (b"cache-control", b"no-store"),  # answers depend on who asks; a route that may be cached says so itself
 )
 _HSTS: Final = (b"strict-transport-security", b"max-age=63072000; includeSubDomains")
-_HEALTH_CHECKS: Final = "/health/"
+_PROBES: Final = ("/health/", "/metrics")  # asked every few seconds, by machines
 # A body may keep us waiting this long, and longer the more of it has come: docs/decisions/0046.
 _BODY_WAIT_S: Final = 10.0
 _SLOWEST_BYTES_PER_S: Final = 16 * 1024
@@ -217,7 +217,7 @@ class _Exchange:
 
         Units: milliseconds since the request arrived. status is null when the client left before the answer began.
         """
-        write = log.debug if self.path.startswith(_HEALTH_CHECKS) else log.info
+        write = log.debug if self.path.startswith(_PROBES) else log.info
         now_s = time.perf_counter()
         write(
             "request",

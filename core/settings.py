@@ -52,6 +52,8 @@ class Settings(BaseModel):
     cors_origins: tuple[str, ...] = ()
     trusted_proxies: tuple[IPv4Network | IPv6Network, ...] = ()
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
+    metrics_token: Annotated[SecretStr, Field(min_length=16)] | None = None
+    otel: bool = False
     public_url: str = "http://127.0.0.1:8000"
     allow_plain_http: bool = False
     max_body_bytes: Annotated[int, Field(ge=1024, le=1024**3)] = 10 * 1024 * 1024

@@ -6,6 +6,7 @@ Another service mounts it, and nothing else of this package is meant for it:
     async with gateway.lifespan(): ...          # pool, provider session, upkeep; at the end every call is settled
     await gateway.serve(scope, receive, send)   # ASGI; the path with or without the mount point `/llm`
     await gateway.unready_reason()              # None, or a sentence for /health/ready
+    gateway.metrics_app()                       # ASGI for METRICS_AT; None without BUTTRESS_METRICS_TOKEN
     render_error(error, request_id, scope)      # for `core.asgi.Edge`, where it refuses something below /llm itself
 
 Whoever mounts it must not authenticate or limit what goes to `/llm`: the gateway does, in its own format.
@@ -13,5 +14,6 @@ Whoever mounts it must not authenticate or limit what goes to `/llm`: the gatewa
 
 from llm_gateway.app import Gateway, create_gateway, render_error
 from llm_gateway.catalog import CatalogInvalid
+from llm_gateway.metrics_endpoint import METRICS_AT
 
-__all__ = ["CatalogInvalid", "Gateway", "create_gateway", "render_error"]
+__all__ = ["METRICS_AT", "CatalogInvalid", "Gateway", "create_gateway", "render_error"]

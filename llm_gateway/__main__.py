@@ -14,6 +14,7 @@ from granian.server import Server
 
 from core.settings import SettingsInvalid, load_settings
 from llm_gateway.catalog import CatalogInvalid, load_catalog
+from llm_gateway.worker_figures import shared_between_workers
 
 # Longer than a shutdown's grace plus the time to settle (upkeep.py); then a worker that hangs is killed.
 _KILL_AFTER_S = 30
@@ -31,6 +32,12 @@ def main() -> int:
     except (SettingsInvalid, CatalogInvalid, ValueError) as error:
         sys.stderr.write(f"{error}\n")
         return 2
+    with shared_between_workers(workers):
+        _serve(port, workers)
+    return 0
+
+
+def _serve(port: int, workers: int) -> None:
     Server(
         "llm_gateway.app:create_app",
         factory=True,
@@ -48,7 +55,6 @@ def main() -> int:
         http=HTTPModes.http1,
         http1_settings=HTTP1Settings(header_read_timeout=_HEADERS_WITHIN_MS),
     ).serve()
-    return 0
 
 
 if __name__ == "__main__":

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Final, cast
 
 from litestar import Litestar, Response, get
 from litestar.config.cors import CORSConfig
 from litestar.datastructures import State
-from litestar.handlers import asgi
+from litestar.handlers import ASGIRouteHandler, asgi
 from litestar.types import ASGIApp
 
 from core.asgi import AsgiApp, Edge, Receive, Scope, Send
@@ -27,6 +27,8 @@ from llm_gateway.catalog import Catalog, load_catalog
 from llm_gateway.endpoints import MOUNTED_AT, Endpoints
 from llm_gateway.limits.ledger import Ledger
 from llm_gateway.limits.postgres import PostgresLedger
+from llm_gateway.metrics import Metrics
+from llm_gateway.metrics_endpoint import METRICS_AT, MetricsEndpoint
 from llm_gateway.pipeline import Pipeline
 from llm_gateway.providers.litellm import LitellmProvider
 from llm_gateway.providers.openai import OpenAIProvider
@@ -47,6 +49,10 @@ log = get_logger(__name__)
 
 # Most of a call's time is the provider's; the database sees two short statements of it.
 _POOL_SIZE: Final = 10
+# Of several workers only one answers Prometheus; what the others are busy with is no older than this.
+_SAMPLE_EVERY_S: Final = 5.0
+# As in scopes of keys and usage rows.
+ENDPOINTS: Final = ("chat", "responses", "embeddings", "messages", "count_tokens", "models")
 
 
 class Gateway:
@@ -54,6 +60,11 @@ class Gateway:
 
     def __init__(self, settings: Settings, catalog: Catalog, ledger: Ledger | None, grace_s: float) -> None:
         self.catalog = catalog
+        self.metrics = Metrics(
+            models=[model.name for model in catalog],
+            deployments=[deployment.id for model in catalog for deployment in model.deployments],
+            endpoints=ENDPOINTS,
+        )
         self._settings = settings
         self._grace_s = grace_s
         self._ledger = ledger
@@ -66,6 +77,13 @@ class Gateway:
             raise RuntimeError("The gateway serves within its lifespan only.")
         await self._endpoints.serve(scope, receive, send)
 
+    def metrics_app(self) -> AsgiApp | None:
+        """What answers METRICS_AT with the gateway's figures; None where the operator gave no token for it."""
+        token = self._settings.metrics_token
+        if token is None:
+            return None
+        return MetricsEndpoint(self.metrics, token=token.get_secret_value(), sample=self._sample).serve
+
     @asynccontextmanager
     async def lifespan(self) -> AsyncGenerator[None, None]:
         """Within: requests may be served. Afterwards: every call is settled and every connection is closed."""
@@ -73,7 +91,7 @@ class Gateway:
             pipeline = await self._make_pipeline(parts)
             shutdown = Shutdown(pipeline, grace_s=self._grace_s)
             parts.callback(when_told_to_stop(shutdown.begin))
-            await parts.enter_async_context(_upkeep(pipeline))
+            await parts.enter_async_context(_upkeep(pipeline, self._sample))
             parts.push_async_callback(shutdown.finish)
             self._pipeline, self._endpoints = pipeline, Endpoints(pipeline)
             yield
@@ -90,6 +108,11 @@ class Gateway:
             log.warning("gateway_database_down", reason=_first_cause(error))
             return "The gateway's database cannot be reached."
         return None
+
+    async def _sample(self) -> None:
+        """The figures that nobody counts as they change are as they are now."""
+        if self._pipeline is not None:
+            self.metrics.sample(in_flight=len(self._pipeline.calls), backlog=len(self._pipeline.tasks))
 
     async def _make_pipeline(self, parts: AsyncExitStack) -> Pipeline:
         tasks = DetachedTasks()
@@ -153,7 +176,7 @@ def create_app(settings: Settings | None = None) -> AsgiApp:
     gateway = create_gateway(settings)
     litestar = Litestar(
         # Litestar types the same ASGI messages more narrowly than the specification does.
-        route_handlers=[asgi(MOUNTED_AT, is_mount=True, copy_scope=True)(cast("ASGIApp", gateway.serve)), live, ready],
+        route_handlers=[*_mounts(gateway), live, ready],
         lifespan=[lambda _app: gateway.lifespan()],
         state=State({"gateway": gateway}),
         cors_config=_cors(settings),
@@ -166,6 +189,12 @@ def create_app(settings: Settings | None = None) -> AsgiApp:
         production=settings.is_production,
         render_error=render_error,
     )
+
+
+def _mounts(gateway: Gateway) -> list[ASGIRouteHandler]:
+    apps = {MOUNTED_AT: gateway.serve, METRICS_AT: gateway.metrics_app()}
+    mounted = {path: cast("ASGIApp", app) for path, app in apps.items() if app is not None}
+    return [asgi(path, is_mount=True, copy_scope=True)(app) for path, app in mounted.items()]
 
 
 def render_error(error: ButtressError, _request_id: str, _scope: Scope) -> bytes:
@@ -200,10 +229,11 @@ def _cors(settings: Settings) -> CORSConfig | None:
 
 
 @asynccontextmanager
-async def _upkeep(pipeline: Pipeline) -> AsyncGenerator[None, None]:
+async def _upkeep(pipeline: Pipeline, sample: Callable[[], Awaitable[None]]) -> AsyncGenerator[None, None]:
     loops = [
         asyncio.create_task(every(RENEW_EVERY_S, lambda: renew_leases(pipeline), "renew leases")),
         asyncio.create_task(every(REAP_EVERY_S, pipeline.ledger.reap, "reap")),
+        asyncio.create_task(every(_SAMPLE_EVERY_S, sample, "sample metrics")),
     ]
     try:
         yield

@@ -1,0 +1,69 @@
+"""How several workers of one server show one set of figures: prometheus-client's files in a folder they share.
+
+The library decides at its import, by the environment, whether to keep its figures in such files.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import tempfile
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Final
+
+from prometheus_client import CollectorRegistry, generate_latest
+from prometheus_client.multiprocess import MultiProcessCollector, mark_process_dead
+
+SHARED_FOLDER: Final = "PROMETHEUS_MULTIPROC_DIR"
+
+_LIVE_GAUGE_FILE: Final = re.compile(r"gauge_live[a-z]*_(\d+)\.db")
+
+
+@contextmanager
+def shared_between_workers(workers: int) -> Iterator[None]:
+    """Inside, the environment names an empty folder in which this process' workers add up their figures.
+
+    Not for one worker alone, unless the operator has named a folder: that one is emptied, because what an earlier run
+    left there would be added to this one's, and stays.
+    """
+    named = os.environ.get(SHARED_FOLDER)
+    if named is None and workers < 2:
+        yield
+        return
+    folder = Path(named or tempfile.mkdtemp(prefix="buttress-metrics-"))
+    folder.mkdir(parents=True, exist_ok=True)
+    for left in folder.glob("*.db"):
+        left.unlink(missing_ok=True)
+    os.environ[SHARED_FOLDER] = str(folder)
+    try:
+        yield
+    finally:
+        if named is None:
+            del os.environ[SHARED_FOLDER]
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def render_everybody(folder: str) -> bytes:
+    """The figures of every worker, in Prometheus' text format."""
+    _forget_live_figures_of_the_dead(folder)
+    everybody = CollectorRegistry()
+    MultiProcessCollector(everybody, path=folder)  # type: ignore[no-untyped-call]
+    return generate_latest(everybody)
+
+
+def _forget_live_figures_of_the_dead(folder: str) -> None:
+    """A worker that was killed works on nothing any more; what it counted stays."""
+    for process_id in _process_ids(os.listdir(folder)):
+        try:
+            os.kill(process_id, 0)
+        except ProcessLookupError:
+            mark_process_dead(process_id, folder)  # type: ignore[no-untyped-call]
+        except PermissionError:
+            continue
+
+
+def _process_ids(names: Iterable[str]) -> set[int]:
+    return {int(found[1]) for name in names if (found := _LIVE_GAUGE_FILE.fullmatch(name))}
