@@ -24,14 +24,15 @@ from core.settings import Settings, load_settings
 from core.tokens import TokenVerifier
 from llm_gateway.callers import Callers
 from llm_gateway.catalog import Catalog, load_catalog
-from llm_gateway.endpoints import MOUNTED_AT, Endpoints
+from llm_gateway.endpoints import MOUNTED_AT, Endpoints, dialect_of
 from llm_gateway.limits.ledger import Ledger
 from llm_gateway.limits.postgres import PostgresLedger
 from llm_gateway.metrics import Metrics
 from llm_gateway.metrics_endpoint import METRICS_AT, MetricsEndpoint
 from llm_gateway.pipeline import Pipeline
+from llm_gateway.providers.contract import Providers
 from llm_gateway.providers.litellm import LitellmProvider
-from llm_gateway.providers.openai import OpenAIProvider
+from llm_gateway.providers.native import NativeProvider
 from llm_gateway.settlement import DetachedTasks
 from llm_gateway.upkeep import (
     GRACE_S,
@@ -43,7 +44,6 @@ from llm_gateway.upkeep import (
     renew_leases,
     when_told_to_stop,
 )
-from llm_gateway.wire.errors import error_body
 
 log = get_logger(__name__)
 
@@ -126,7 +126,7 @@ class Gateway:
             catalog=self.catalog,
             callers=Callers(TokenVerifier.from_settings(self._settings, http)),
             ledger=ledger,
-            providers={"openai": OpenAIProvider(session), "litellm": litellm},
+            providers=Providers(native=NativeProvider(session), translating=litellm),
             max_body_bytes=self._settings.max_body_bytes,
             max_json_depth=self._settings.max_json_depth,
             tasks=tasks,
@@ -197,9 +197,9 @@ def _mounts(gateway: Gateway) -> list[ASGIRouteHandler]:
     return [asgi(path, is_mount=True, copy_scope=True)(app) for path, app in mounted.items()]
 
 
-def render_error(error: ButtressError, _request_id: str, _scope: Scope) -> bytes:
-    """OpenAI's error body, for what is refused before the gateway sees it (a body too large, say)."""
-    return error_body(error)
+def render_error(error: ButtressError, request_id: str, scope: Scope) -> bytes:
+    """The error body in the words of the address's format, for what is refused before the gateway sees it."""
+    return dialect_of(scope).error_body(error, request_id)
 
 
 @get("/health/live", sync_to_thread=False)

@@ -16,8 +16,7 @@ from llm_gateway.plan import Hop, Plan
 from llm_gateway.providers.contract import FailureKind, ProviderAnswer, ProviderFailure
 from llm_gateway.settlement import Charge
 from llm_gateway.wire.errors import ShuttingDown
-from llm_gateway.wire.openai_answer import ChatStream
-from llm_gateway.wire.openai_chat import ChatRequest
+from llm_gateway.wire.format import Format, FormatRequest, StreamReader
 
 log = get_logger(__name__)
 
@@ -43,8 +42,11 @@ def error_of_interruption(why: Interruption) -> ButtressError:
 class Call:
     """A held call. All methods but `resolved` are synchronous: they work in a task that is being cancelled, too."""
 
-    def __init__(self, *, caller: Caller, request: ChatRequest, plan: Plan, charge: Charge, began_s: float) -> None:
+    def __init__(
+        self, *, caller: Caller, format_: Format, request: FormatRequest, plan: Plan, charge: Charge, began_s: float
+    ) -> None:
         self.caller = caller
+        self.format = format_
         self.request = request
         self.plan = plan
         self.charge = charge
@@ -53,7 +55,7 @@ class Call:
         self.hop: Hop | None = None  # who was asked last
         self.asked = False  # it may be at work
         self.answer: ProviderAnswer | None = None
-        self.stream: ChatStream | None = None
+        self.stream: StreamReader | None = None
         self.usage: Usage | None = None
         self.interruption: Interruption | None = None
         self.stream_error: ButtressError | None = None  # told within the stream, status 200 having been sent
@@ -85,7 +87,7 @@ class Call:
         """From here on the deployment may do work."""
         self.hop, self.asked = hop, True
         if self.request.stream:
-            self.stream = ChatStream(hide_usage=not self.request.wants_usage, held_tokens=hop.estimate.output_tokens)
+            self.stream = self.format.stream_reader(self.request, held_tokens=hop.estimate.output_tokens)
 
     def refused(self) -> None:
         """The deployment did no work."""
@@ -133,6 +135,7 @@ class Call:
             "llm_call",
             call_id=self.charge.request_id,
             user_id=str(self.caller.user_id),
+            endpoint=self.format.endpoint,
             model=self.request.model,
             deployment=self.hop.deployment.id if self.hop else None,
             stream=self.request.stream,

@@ -17,6 +17,11 @@ from llm_gateway.accounting import Price
 from llm_gateway.catalog_file import CatalogEntry, DeploymentEntry, ModelEntry, TimeoutsEntry
 from llm_gateway.limits.estimate import ModelBounds
 
+# What a server of this protocol answers itself; all else is translated.
+_NATIVE: Mapping[str, frozenset[str]] = {
+    "openai": frozenset({"chat", "responses", "embeddings"}),
+    "anthropic": frozenset({"messages", "count_tokens"}),
+}
 _VARIABLE = re.compile(r"\$\{([A-Z][A-Z0-9_]*)\}")
 
 
@@ -41,7 +46,10 @@ class UnknownModel(NotFound):
 
 @dataclass(frozen=True, slots=True)
 class Deployment:
-    """One place where a model is served, ready to be asked. `id` is for logs and usage rows."""
+    """One place where a model is served, ready to be asked. `id` is for logs and usage rows.
+
+    `native` are the endpoints (wire/format.py) that it answers itself; for all others it is translated for.
+    """
 
     id: str
     protocol: str
@@ -52,6 +60,7 @@ class Deployment:
     price: Price
     max_output_field: str
     timeouts: TimeoutsEntry
+    native: frozenset[str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -256,6 +265,7 @@ def _deployment(where: str, entry: DeploymentEntry, environ: Mapping[str, str]) 
         ),
         max_output_field=entry.max_output_field,
         timeouts=entry.timeouts,
+        native=_NATIVE.get(entry.protocol, frozenset()) if entry.base_url else frozenset(),
     )
 
 

@@ -26,10 +26,20 @@ class ClientGone(Exception):
 class Client:
     """One HTTP exchange. `gone` is true once the client has closed the connection.
 
-    `standing` are the headers that go with whatever answer there will be.
+    `standing` are the headers that go with whatever answer there will be; `request_id` is the one in `x-request-id`.
     """
 
-    __slots__ = ("_receive", "_send", "_watcher", "answer_began", "began_s", "gone", "headers", "standing")
+    __slots__ = (
+        "_receive",
+        "_send",
+        "_watcher",
+        "answer_began",
+        "began_s",
+        "gone",
+        "headers",
+        "request_id",
+        "standing",
+    )
 
     def __init__(self, scope: Scope, receive: Receive, send: Send) -> None:
         self.headers: dict[bytes, bytes] = dict(scope["headers"])
@@ -40,6 +50,7 @@ class Client:
         self.gone = False
         self.answer_began = False
         self.standing: RawHeaders = []
+        self.request_id: str = scope.get("state", {}).get("request_id", "")
 
     def header(self, name: bytes) -> str | None:
         """The value of this header (name in lower case)."""

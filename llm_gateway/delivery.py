@@ -11,15 +11,14 @@ from llm_gateway.call import Call, error_of_interruption
 from llm_gateway.client import Client
 from llm_gateway.plan import Hop
 from llm_gateway.providers.contract import FailureKind, ProviderAnswer, ProviderFailure
-from llm_gateway.wire.errors import error_event
+from llm_gateway.wire.format import AnswerUnusable, StreamFault, StreamReader
 from llm_gateway.wire.headers import RawHeaders, usd
-from llm_gateway.wire.openai_answer import AnswerUnusable, ChatStream, StreamFault, read_completion
 
 MAX_WHOLE_BYTES: Final = 32 * 1024 * 1024
 # A chunk carries a token in an envelope of some hundred bytes; with the probabilities of twenty others, some thousand.
 _MAX_BYTES_A_TOKEN: Final = 8 * 1024
 _FREE_BYTES: Final = 1024 * 1024
-# After [DONE] only the end of the body is due; a provider that forgets it does not keep the client waiting.
+# After the last event only the end of the body is due; a provider that forgets it does not keep the client waiting.
 _AFTER_DONE_S: Final = 1.0
 # How long a client may take to accept the error event that ends its stream.
 _FAREWELL_S: Final = 2.0
@@ -65,10 +64,10 @@ async def deliver_whole(call: Call, client: Client, *, deadline_s: float) -> Non
         raise ProviderFailure(FailureKind.TIMED_OUT) from error
     call.provider_s += clock() - asked_s
     try:
-        reported, text_bytes = read_completion(raw)
+        whole = call.format.read_whole(raw)
     except AnswerUnusable as error:
         raise ProviderFailure(FailureKind.UNUSABLE) from error
-    used = usage.reported(hop, reported) if reported else usage.unreported(hop, text_bytes=text_bytes)
+    used = usage.reported(hop, whole.counts) if whole.counts else usage.unreported(hop, text_bytes=whole.text_bytes)
     call.settle(used)
     await call.resolved()
     headers: RawHeaders = [
@@ -100,7 +99,7 @@ async def deliver_stream(call: Call, client: Client, *, deadline_s: float) -> No
         call.stream_error = error
         try:
             async with asyncio.timeout(_FAREWELL_S):
-                await client.send(error_event(error))
+                await client.send(_stream(call).error_event(error, client.request_id))
         except TimeoutError:
             return  # it accepts nothing; left unfinished, the transfer is broken off by the server
     await call.resolved()
@@ -148,7 +147,7 @@ async def _pass_on(call: Call, client: Client, first: bytes, deadline_s: float) 
             while stream.fault is None:
                 if sent_bytes > max_bytes:
                     return OutputLimitReached()
-                clock.reschedule(min(now_s() + (_AFTER_DONE_S if stream.saw_done else idle_s), deadline_s))
+                clock.reschedule(min(now_s() + (_AFTER_DONE_S if stream.ended else idle_s), deadline_s))
                 piece = await answer.read()
                 passed = stream.feed(piece) if piece else stream.end()
                 if passed:
@@ -175,7 +174,7 @@ def _opened(call: Call) -> tuple[Hop, ProviderAnswer]:
     return call.hop, call.answer
 
 
-def _stream(call: Call) -> ChatStream:
+def _stream(call: Call) -> StreamReader:
     if call.stream is None:
         raise AssertionError("streamed without being asked to")
     return call.stream

@@ -7,6 +7,7 @@ and its streaming response hides the client's disconnect behind a cancelled gene
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Mapping
 from typing import Final
 
 from core.asgi import Receive, Scope, Send
@@ -15,14 +16,24 @@ from core.logging import get_logger
 from core.request_id import HEADER, new_request_id
 from llm_gateway.client import Client, ClientGone
 from llm_gateway.pipeline import Pipeline
-from llm_gateway.wire.errors import error_body, error_headers
+from llm_gateway.wire.format import Dialect, Format
 from llm_gateway.wire.models import model_body, models_body
+from llm_gateway.wire.openai_chat import CHAT
+from llm_gateway.wire.openai_dialect import OPENAI
 
 log = get_logger(__name__)
 
 MOUNTED_AT: Final = "/llm"
 _MODELS: Final = "/v1/models"
-_CHAT: Final = "/v1/chat/completions"
+# Every address that answers calls (POST); a new format is a line here.
+FORMATS: Final[Mapping[str, Format]] = {
+    "/v1/chat/completions": CHAT,
+}
+
+
+def dialect_of(scope: Scope) -> Dialect:
+    """The dialect in which a request below the mount point is refused, whether or not its address exists."""
+    return OPENAI
 
 
 class Endpoints:
@@ -32,7 +43,7 @@ class Endpoints:
         self._pipeline = pipeline
 
     async def serve(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """The request has an answer in OpenAI's format, or its client has left."""
+        """The request has an answer in its format's own shape, or its client has left."""
         if scope["type"] == "websocket":
             await receive()
             await send({"type": "websocket.close", "code": 1008, "reason": "There are no web sockets here."})
@@ -48,7 +59,7 @@ class Endpoints:
             return
         except ButtressError as error:
             if not client.answer_began:
-                await _answer_error(client, error)
+                await _answer_error(scope, client, error)
         except asyncio.CancelledError:
             if not client.gone:
                 raise  # the server's own wish
@@ -57,14 +68,15 @@ class Endpoints:
             log.exception("gateway_fault")
             if client.answer_began:
                 raise
-            await _answer_error(client, InternalFault())
+            await _answer_error(scope, client, InternalFault())
 
     async def _answer(self, scope: Scope, client: Client, call_id: str) -> None:
-        # Litestar hands a mounted application its path without the mount point, and with a slash at the end.
-        path = scope["path"].removeprefix(MOUNTED_AT).rstrip("/")
-        if path == _CHAT:
+        path = _path(scope)
+        format_ = FORMATS.get(path)
+        if format_ is not None:
             _require_method(scope, "POST")
-            await self._pipeline.chat(client, call_id)
+            client.standing += format_.dialect.id_headers(client.request_id)
+            await self._pipeline.answer(format_, client, call_id)
         elif path == _MODELS:
             _require_method(scope, "GET")
             await self._list_models(client)
@@ -72,7 +84,7 @@ class Endpoints:
             _require_method(scope, "GET")
             await self._show_model(client, path.removeprefix(_MODELS + "/"))
         else:
-            raise NotFound("The gateway has no such address. It answers /v1/models and /v1/chat/completions.")
+            raise NotFound(f"The gateway has no such address. It answers {_MODELS}, {', '.join(FORMATS)}.")
 
     async def _list_models(self, client: Client) -> None:
         await self._pipeline.callers.identify(client.headers)
@@ -81,6 +93,12 @@ class Endpoints:
     async def _show_model(self, client: Client, name: str) -> None:
         await self._pipeline.callers.identify(client.headers)
         await client.answer_json(200, model_body(self._pipeline.catalog.find(name)), [])
+
+
+def _path(scope: Scope) -> str:
+    """The path below the mount point: Litestar takes that away itself, and leaves a slash at the end."""
+    path: str = scope["path"]
+    return path.removeprefix(MOUNTED_AT).rstrip("/")
 
 
 def _forget_cancellation() -> None:
@@ -103,8 +121,9 @@ def _call_id(scope: Scope, client: Client) -> str:
     return new_request_id()
 
 
-async def _answer_error(client: Client, error: ButtressError) -> None:
-    headers = error_headers(error)
+async def _answer_error(scope: Scope, client: Client, error: ButtressError) -> None:
+    dialect = dialect_of(scope)
+    headers = dialect.error_headers(error)
     if isinstance(error, MethodNotAllowed):
         headers.append((b"allow", str((error.details or {})["allow"]).encode()))
-    await client.answer_json(error.status, error_body(error), headers)
+    await client.answer_json(error.status, dialect.error_body(error, client.request_id), headers)

@@ -1,6 +1,6 @@
-"""One chat completion from first byte to settlement, in order. Read this file first.
+"""One call from first byte to settlement, in order, whatever format it is written in. Read this file first.
 
-who          the access token, before a byte of the body is read
+who          the credential, before a byte of the body is read
 what         the body, the model in the catalogue, the most it may use
 hold         every limit is charged for that most, or the call is refused, before a provider hears of it
 ask          a deployment; another only while nothing was answered and the last one did no work
@@ -11,7 +11,6 @@ settle       what was used; in a task of its own, so that no disconnect, fault o
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -24,14 +23,13 @@ from llm_gateway.client import Client
 from llm_gateway.delivery import deliver_stream, deliver_whole
 from llm_gateway.limits.ledger import Hold, HoldRequest, Ledger
 from llm_gateway.plan import Hop, Plan, plan_call
-from llm_gateway.providers.contract import FailureKind, Provider, ProviderCall, ProviderFailure
+from llm_gateway.providers.contract import FailureKind, ProviderCall, ProviderFailure, Providers
 from llm_gateway.routing.attempts import attempts, pause_before_next_s
 from llm_gateway.routing.choose import order_routes
 from llm_gateway.routing.cooldown import Cooldowns
 from llm_gateway.settlement import Charge, DetachedTasks
 from llm_gateway.wire.errors import ShuttingDown, error_of_failure
-from llm_gateway.wire.headers import limit_headers
-from llm_gateway.wire.openai_chat import ChatRequest, parse_chat, upstream_body
+from llm_gateway.wire.format import Format, FormatRequest
 
 log = get_logger(__name__)
 
@@ -45,7 +43,7 @@ class Pipeline:
     catalog: Catalog
     callers: Callers
     ledger: Ledger
-    providers: Mapping[str, Provider]  # by protocol
+    providers: Providers
     max_body_bytes: int
     max_json_depth: int
     tasks: DetachedTasks = field(default_factory=DetachedTasks)
@@ -53,7 +51,7 @@ class Pipeline:
     calls: set[Call] = field(default_factory=set)  # in flight
     draining: bool = False
 
-    async def chat(self, client: Client, call_id: str) -> None:
+    async def answer(self, format_: Format, client: Client, call_id: str) -> None:
         """The client has its answer, or has left; what the call used is settled, or is being settled.
 
         Raises: ButtressError where nothing was answered yet.
@@ -61,16 +59,21 @@ class Pipeline:
         if self.draining:
             raise ShuttingDown
         caller = await self.callers.identify(client.headers)
+        caller.policy.require_endpoint(format_.endpoint)
         raw = await client.json_body(max_bytes=self.max_body_bytes)
-        request = parse_chat(raw, max_json_depth=self.max_json_depth)
+        request = format_.parse(raw, client.headers, max_json_depth=self.max_json_depth)
         model = self.catalog.find(request.model)
-        plan = plan_call(request, order_routes(self.catalog, model, rests=self.cooldowns.rests))
+        caller.policy.require_model(model.name)
+        # Before-hooks stand here: they refuse the request, or make another of it, while nothing is held.
+        # The cache stands here: a hit holds and settles nothing but one request.
+        routes = order_routes(self.catalog, model, rests=self.cooldowns.rests, allows=caller.policy.allows_model)
+        plan = plan_call(format_, request, routes)
         hold, charge = await self._hold(caller, request, plan, call_id)
-        client.standing += limit_headers(hold.requests, hold.tokens)
-        call = Call(caller=caller, request=request, plan=plan, charge=charge, began_s=client.began_s)
+        client.standing += format_.dialect.limit_headers(hold.requests, hold.tokens)
+        call = Call(caller=caller, format_=format_, request=request, plan=plan, charge=charge, began_s=client.began_s)
         await self._work(call, client)
 
-    async def _hold(self, caller: Caller, request: ChatRequest, plan: Plan, call_id: str) -> tuple[Hold, Charge]:
+    async def _hold(self, caller: Caller, request: FormatRequest, plan: Plan, call_id: str) -> tuple[Hold, Charge]:
         """Raises: LimitExceeded, CallTooLarge …; Unavailable, and then nothing may be asked of a provider.
 
         Cancelled or failed, it leaves nothing behind: the ledger sees to that.
@@ -100,7 +103,7 @@ class Pipeline:
         except asyncio.CancelledError:
             status, error_code = 499, "client_gone"  # nginx's number for it
             raise
-        finally:
+        finally:  # after-hooks and metrics stand here, synchronous: the task may be being cancelled
             call.abandon("client_gone")
             self.calls.discard(call)
             client.stop_watching()
@@ -153,21 +156,21 @@ class Pipeline:
                 return
 
     async def _ask_one(self, call: Call, hop: Hop, deadline_s: float) -> None:
-        provider = self.providers["openai" if hop.deployment.protocol == "openai" else "litellm"]
+        request, endpoint = call.request, call.format.endpoint
+        provider = self.providers.of(hop.deployment, endpoint)
         clock = asyncio.get_running_loop().time
         asked_s = clock()
-        until_s = min(deadline_s, asked_s + hop.deployment.timeouts.first_byte_s) if call.request.stream else deadline_s
-        body = upstream_body(
-            call.request,
-            model=hop.deployment.model,
-            max_output_tokens=hop.estimate.max_output_tokens,
-            maximum_field=hop.deployment.max_output_field,
-        )
+        until_s = min(deadline_s, asked_s + hop.deployment.timeouts.first_byte_s) if request.stream else deadline_s
         try:
             async with asyncio.timeout_at(until_s):
                 call.answer = await provider.open(
                     ProviderCall(
-                        deployment=hop.deployment, body=body, stream=call.request.stream, call_id=call.charge.request_id
+                        deployment=hop.deployment,
+                        endpoint=endpoint,
+                        body=call.format.upstream_body(request, hop.deployment, hop.estimate),
+                        stream=request.stream,
+                        call_id=call.charge.request_id,
+                        headers=request.headers,
                     )
                 )
         except TimeoutError as error:

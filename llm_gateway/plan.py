@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from core.errors import InvalidInput
 from llm_gateway.accounting import most_nano_usd
 from llm_gateway.catalog import Deployment, PublicModel
-from llm_gateway.limits.estimate import Estimate, estimate_chat
+from llm_gateway.limits.estimate import Estimate
 from llm_gateway.routing.choose import Route
-from llm_gateway.wire.openai_chat import ChatRequest, remote_addresses
+from llm_gateway.wire.format import Format, FormatRequest
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +48,7 @@ class Plan:
         return max(hop.most_nano_usd for hop in self.hops)
 
 
-def plan_call(request: ChatRequest, routes: Sequence[Route]) -> Plan:
+def plan_call(format_: Format, request: FormatRequest, routes: Sequence[Route]) -> Plan:
     """The plan for the request over these routes, the asked model's own first.
 
     A fallback that cannot take the request is left out. Raises: InvalidInput when the asked model itself cannot.
@@ -59,9 +59,9 @@ def plan_call(request: ChatRequest, routes: Sequence[Route]) -> Plan:
     for model, deployment in routes:
         try:
             if model.name not in estimates:
-                estimates[model.name] = estimate_chat(request.body, model.bounds)
-            if deployment.protocol != "openai":
-                _refuse_remote_addresses(request)
+                estimates[model.name] = format_.estimate(request, model.bounds)
+            if format_.endpoint not in deployment.native:
+                format_.check_translatable(request)
         except InvalidInput as error:
             refusal = refusal or error
             continue
@@ -69,15 +69,3 @@ def plan_call(request: ChatRequest, routes: Sequence[Route]) -> Plan:
     if not hops:
         raise refusal or InvalidInput("No deployment can take this request.")
     return Plan(tuple(hops))
-
-
-def _refuse_remote_addresses(request: ChatRequest) -> None:
-    """Translating for another protocol, litellm would fetch pictures and files from inside our network."""
-    for position, message in enumerate(request.body["messages"]):
-        content = message.get("content")
-        if isinstance(content, list) and any(remote_addresses(content)):
-            raise InvalidInput(
-                "This model takes pictures and files only as data: URLs, not as addresses to fetch.",
-                code="unsupported_content",
-                details={"param": f"messages[{position}].content"},
-            )

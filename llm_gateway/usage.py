@@ -8,7 +8,8 @@ from typing import Final
 from llm_gateway.accounting import TokenCounts, cost_nano_usd
 from llm_gateway.limits.ledger import Outcome, Usage
 from llm_gateway.plan import Hop
-from llm_gateway.wire.openai_answer import ChatStream, estimate_output_tokens
+from llm_gateway.wire.answer_stream import estimate_output_tokens
+from llm_gateway.wire.format import StreamReader
 
 # The hold bounds a prompt by its bytes. What a prompt probably was lies well below: English has four and a half bytes a
 # token, German three and a half, Chinese two and a half (o200k). With three, nobody pays several times their prompt.
@@ -26,9 +27,9 @@ def unreported(hop: Hop, *, text_bytes: int) -> Usage:
     return _priced(hop, TokenCounts(input=_probable_prompt(hop), output=output_tokens), estimated=True, outcome="ok")
 
 
-def streamed(hop: Hop, stream: ChatStream, *, outcome: Outcome) -> Usage:
+def streamed(hop: Hop, stream: StreamReader, *, outcome: Outcome) -> Usage:
     """What a stream has used so far: prompt, and what came; exact when it reached its end and reported its usage."""
-    seen = stream.usage
+    seen = stream.counts
     if stream.complete and seen is not None:
         return reported(hop, seen, outcome=outcome)
     so_far = seen or TokenCounts(input=_probable_prompt(hop))

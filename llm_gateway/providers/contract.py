@@ -1,12 +1,16 @@
-"""What the pipeline needs of a provider, whatever protocol it speaks: bytes in OpenAI's format, and honest failures."""
+"""What the pipeline needs of a provider, whatever protocol it speaks: bytes in the client's format, honest failures."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from enum import Enum
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from llm_gateway.catalog import Deployment
+
+if TYPE_CHECKING:
+    from llm_gateway.wire.format import Endpoint
 
 
 class FailureKind(Enum):
@@ -64,16 +68,21 @@ class ProviderFailure(Exception):
 
 @dataclass(frozen=True, slots=True)
 class ProviderCall:
-    """One attempt: this body, to this deployment. `call_id` is told to providers that note it."""
+    """One attempt: this body, in the format of this endpoint, to this deployment.
+
+    `call_id` is told to providers that note it. `headers` are the format's own, checked.
+    """
 
     deployment: Deployment
+    endpoint: Endpoint
     body: dict[str, Any]  # Any: the client's fields pass through as they are
     stream: bool
     call_id: str
+    headers: Mapping[str, str] = field(default_factory=dict)
 
 
 class ProviderAnswer(Protocol):
-    """An answer that has begun (status 200), in OpenAI's format."""
+    """An answer that has begun (status 200), in the format of the call's endpoint."""
 
     async def read(self) -> bytes:
         """The next piece of the body, cut anywhere; empty at its end. Raises: ProviderFailure (LOST)."""
@@ -85,8 +94,20 @@ class ProviderAnswer(Protocol):
 
 
 class Provider(Protocol):
-    """Somebody who answers chat completions."""
+    """Somebody who answers calls."""
 
     async def open(self, call: ProviderCall) -> ProviderAnswer:
         """The answer, from its status 200 on. Cancelling it closes the connection. Raises: ProviderFailure."""
         ...
+
+
+@dataclass(frozen=True, slots=True)
+class Providers:
+    """Who reaches a deployment: `native` where it speaks the client's format itself, `translating` everywhere else."""
+
+    native: Provider
+    translating: Provider
+
+    def of(self, deployment: Deployment, endpoint: Endpoint) -> Provider:
+        """The one for this deployment and a call of this endpoint."""
+        return self.native if endpoint in deployment.native else self.translating

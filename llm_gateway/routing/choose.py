@@ -15,12 +15,18 @@ def order_routes(
     model: PublicModel,
     *,
     rests: Callable[[str], bool],
+    allows: Callable[[str], bool] = lambda _model: True,
     chance: Callable[[], float] = random.random,
 ) -> list[Route]:
-    """Every deployment that may answer for the model, best first, each once; its own before those of its fallbacks."""
+    """Every deployment that may answer for the model, best first, each once; its own before those of its fallbacks.
+
+    `rests` is asked with a deployment's id, `allows` with the name of a fallback.
+    """
     fresh: list[Route] = []
     resting: list[Route] = []
     for one in catalog.with_fallbacks(model):
+        if one is not model and not allows(one.name):
+            continue
         for deployment in _by_weight(one.deployments, chance):
             (resting if rests(deployment.id) else fresh).append((one, deployment))
     return fresh + resting

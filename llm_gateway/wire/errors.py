@@ -1,14 +1,12 @@
-"""Errors in OpenAI's exact shape, so that the official SDKs raise their own right exceptions.
+"""What the gateway's own errors and a provider's failures mean to a client, whatever format it speaks.
 
-Source: OpenAI's OpenAPI description: `{"error": {"message", "type", "param", "code"}}`, all four required.
+How they are written is the dialect's business: openai_dialect.py, anthropic_dialect.py.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Final
-
-import orjson
 
 from core.errors import (
     BadGateway,
@@ -20,19 +18,10 @@ from core.errors import (
     Unavailable,
     Unprocessable,
 )
-from llm_gateway.limits.ledger import CallTooLarge, LimitExceeded
+from llm_gateway.limits.ledger import LimitExceeded
 from llm_gateway.providers.contract import FailureKind, ProviderFailure
-from llm_gateway.wire.headers import RawHeaders, limit_headers
-from llm_gateway.wire.sse import data_event
 
 DO_NOT_RETRY: Final = (b"x-should-retry", b"false")  # the official SDKs obey it
-
-_LIMIT_TYPES: Final[Mapping[str, str]] = {
-    "requests_per_minute": "requests",
-    "tokens_per_minute": "tokens",
-    "calls_in_flight": "requests",
-    "nano_usd_per_month": "insufficient_quota",
-}
 
 _SENTENCES: Final[Mapping[FailureKind, tuple[type[ButtressError], str, str]]] = {
     FailureKind.UNREACHABLE: (
@@ -110,39 +99,13 @@ def _rejection(failure: ProviderFailure) -> ButtressError:
     )
 
 
-def error_object(error: ButtressError) -> dict[str, object]:
-    """The value of `error` in OpenAI's shape."""
-    kind = "server_error" if error.status >= 500 else "invalid_request_error"
-    code = error.code
+def retry_may_help(error: ButtressError) -> bool:
+    """Whether the same request may succeed a little later, and would not be paid twice."""
     if isinstance(error, LimitExceeded):
-        kind = _LIMIT_TYPES[error.limit_name]
-        code = "insufficient_quota" if kind == "insufficient_quota" else "rate_limit_exceeded"
-    elif error.status == 429:
-        kind = "requests"
-    return {"message": error.message, "type": kind, "param": (error.details or {}).get("param"), "code": code}
-
-
-def error_body(error: ButtressError) -> bytes:
-    """The JSON body of a failed request."""
-    return orjson.dumps({"error": error_object(error)}, default=str)
-
-
-def error_event(error: ButtressError) -> bytes:
-    """The event that ends a stream which cannot go on; the official SDKs raise APIError for it."""
-    return data_event(error_body(error))
-
-
-def error_headers(error: ButtressError) -> RawHeaders:
-    """`Retry-After`, what is left of each limit, and whether trying again can help."""
-    headers = [(name.encode(), value.encode()) for name, value in error.headers().items()]
-    if isinstance(error, LimitExceeded | CallTooLarge):
-        headers += limit_headers(error.states.requests, error.states.tokens)
-    if not _retry_may_help(error):
-        headers.append(DO_NOT_RETRY)
-    return headers
-
-
-def _retry_may_help(error: ButtressError) -> bool:
-    if isinstance(error, LimitExceeded):
-        return error.limit_name != "nano_usd_per_month"
+        return not is_budget(error)
     return error.code not in _PROVIDER_CANNOT_HELP | _CHARGED and (error.status >= 500 or error.status == 429)
+
+
+def is_budget(error: LimitExceeded) -> bool:
+    """Whether a budget is spent (of a day or month), rather than a rate that is there again in a minute."""
+    return error.limit_name == "nano_usd_per_month"

@@ -5,12 +5,18 @@ Source: OpenAI API reference, "Create chat completion" (2026-11).
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
-from typing import Any, Final
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Any, Final
 
 from core.errors import InvalidInput
 from core.json_input import decode_json
+from llm_gateway.limits.estimate import Estimate, ModelBounds, estimate_chat
+from llm_gateway.wire.format import Endpoint, FieldRefused, FormatRequest, WholeAnswer
+from llm_gateway.wire.openai_answer import ChatStream, read_completion
+from llm_gateway.wire.openai_dialect import OPENAI, OpenAIDialect
+
+if TYPE_CHECKING:
+    from llm_gateway.catalog import Deployment
 
 # Where a request goes, and with whose credentials, is the operator's business. From these fields servers and litellm
 # take such instructions; one accepted `api_base` sends the provider's key to a stranger (CVE-2024-6587), one accepted
@@ -42,24 +48,50 @@ _TOOL_TYPES: Final = frozenset({"custom", "function"})
 _MAXIMA: Final = ("max_completion_tokens", "max_tokens")
 
 
-@dataclass(frozen=True, slots=True)
-class ChatRequest:
-    """A checked request; `body` is the client's own object. What it may use is checked by limits/estimate.py."""
+class ChatFormat:
+    """`POST /v1/chat/completions`; see Format."""
 
-    body: dict[str, Any]  # Any: whatever JSON the client sent; only the fields above are looked at
-    model: str
-    stream: bool
-    wants_usage: bool
+    endpoint: Endpoint = "chat"
+    dialect: OpenAIDialect = OPENAI
+
+    def parse(self, raw: bytes, headers: Mapping[bytes, bytes], *, max_json_depth: int) -> FormatRequest:
+        return parse_chat(raw, max_json_depth=max_json_depth)
+
+    def estimate(self, request: FormatRequest, bounds: ModelBounds) -> Estimate:
+        return estimate_chat(request.body, bounds)
+
+    def check_translatable(self, request: FormatRequest) -> None:
+        """Translating for another protocol, litellm would fetch pictures and files from inside our network."""
+        for position, message in enumerate(request.body["messages"]):
+            content = message.get("content")
+            if isinstance(content, list) and any(remote_addresses(content)):
+                raise InvalidInput(
+                    "This model takes pictures and files only as data: URLs, not as addresses to fetch.",
+                    code="unsupported_content",
+                    details={"param": f"messages[{position}].content"},
+                )
+
+    def upstream_body(
+        self, request: FormatRequest, deployment: Deployment, estimate: Estimate
+    ) -> dict[str, Any]:  # Any: the client's fields pass through as they are
+        body = {field: value for field, value in request.body.items() if field not in _MAXIMA}
+        body["model"] = deployment.model
+        body[deployment.max_output_field] = estimate.max_output_tokens
+        if request.stream:
+            body["stream_options"] = {**(body.get("stream_options") or {}), "include_usage": True}
+        return body
+
+    def stream_reader(self, request: FormatRequest, *, held_tokens: int) -> ChatStream:
+        return ChatStream(hide_usage=not request.wants_usage, held_tokens=held_tokens)
+
+    def read_whole(self, raw: bytes) -> WholeAnswer:
+        return read_completion(raw)
 
 
-class FieldRefused(InvalidInput):
-    """One field of the request cannot be accepted; `param` in the answer names it."""
-
-    def __init__(self, param: str, message: str, *, code: str = "invalid_value") -> None:
-        super().__init__(message, code=code, details={"param": param})
+CHAT: Final = ChatFormat()
 
 
-def parse_chat(raw: bytes, *, max_json_depth: int) -> ChatRequest:
+def parse_chat(raw: bytes, *, max_json_depth: int) -> FormatRequest:
     """The request that the bytes hold.
 
     Raises: InvalidInput, with the field's name in `details["param"]` where one is to blame.
@@ -71,24 +103,12 @@ def parse_chat(raw: bytes, *, max_json_depth: int) -> ChatRequest:
     _check_messages(body)
     _check_tools(body)
     stream = _flag(body, "stream")
-    return ChatRequest(
+    return FormatRequest(
         body=body,
         model=_model(body),
         stream=stream,
         wants_usage=_wants_usage(body, stream=stream),
     )
-
-
-def upstream_body(
-    request: ChatRequest, *, model: str, max_output_tokens: int, maximum_field: str
-) -> dict[str, Any]:  # Any: the client's fields pass through as they are
-    """The body for a provider: its own name of the model, the clamped maximum in its field, usage asked for."""
-    body = {field: value for field, value in request.body.items() if field not in _MAXIMA}
-    body["model"] = model
-    body[maximum_field] = max_output_tokens
-    if request.stream:
-        body["stream_options"] = {**(body.get("stream_options") or {}), "include_usage": True}
-    return body
 
 
 def remote_addresses(value: object) -> Iterator[str]:

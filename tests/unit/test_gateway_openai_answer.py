@@ -8,13 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from llm_gateway.accounting import TokenCounts
-from llm_gateway.wire.openai_answer import (
-    AnswerUnusable,
-    ChatStream,
-    StreamFault,
-    estimate_output_tokens,
-    read_completion,
-)
+from llm_gateway.wire.answer_stream import estimate_output_tokens
+from llm_gateway.wire.format import AnswerUnusable, StreamFault, WholeAnswer
+from llm_gateway.wire.openai_answer import ChatStream, read_completion
 from llm_gateway.wire.openai_usage import read_usage
 from tests.unit.test_gateway_sse import cut
 
@@ -48,7 +44,7 @@ def test_the_bytes_that_go_out_are_the_bytes_that_came_minus_the_usage_nobody_as
     came = b"".join([*asked, event(FINISH), event({"id": "c", "choices": [], "usage": USAGE}), DONE])
     stream = ChatStream(hide_usage=True, held_tokens=100)
     assert run(stream, *data.draw(cut(came))) == b"".join([*plain, event(FINISH), DONE])
-    assert stream.usage == TokenCounts(input=4, cached_input=5, output=4)
+    assert stream.counts == TokenCounts(input=4, cached_input=5, output=4)
     assert stream.complete
 
 
@@ -58,7 +54,7 @@ def test_a_client_that_asked_for_usage_gets_every_byte(texts: list[str], data: s
     came = b": a comment\n\n" + b"".join(events)
     stream = ChatStream(hide_usage=False, held_tokens=100)
     assert run(stream, *data.draw(cut(came))) == came
-    assert stream.usage == TokenCounts(input=4, cached_input=5, output=4)
+    assert stream.counts == TokenCounts(input=4, cached_input=5, output=4)
 
 
 def test_text_that_looks_like_usage_stays() -> None:
@@ -211,7 +207,7 @@ def test_what_is_no_completion_cannot_be_used(raw: bytes) -> None:
 
 def test_a_completion_without_usage_gives_the_bytes_of_its_text() -> None:
     body = {"choices": [{"message": {"content": "naïve"}}, {"message": {"content": "x"}}, "odd"]}
-    assert read_completion(orjson.dumps(body)) == (None, 7)
+    assert read_completion(orjson.dumps(body)) == WholeAnswer(None, 7)
 
 
 def test_long_chunks_are_counted_by_their_bytes() -> None:

@@ -16,11 +16,13 @@ from llm_gateway.limits.estimate import Estimate
 from llm_gateway.limits.ledger import Hold, HoldRequest, Ledger, Usage
 from llm_gateway.pipeline import Pipeline
 from llm_gateway.plan import Hop, Plan
-from llm_gateway.settlement import Charge
+from llm_gateway.providers.contract import Providers
+from llm_gateway.providers.litellm import LitellmProvider
+from llm_gateway.settlement import Charge, DetachedTasks
 from llm_gateway.upkeep import RENEW_EVERY_S, every, renew_leases
-from llm_gateway.wire.openai_chat import parse_chat
+from llm_gateway.wire.openai_chat import CHAT
 
-REQUEST = parse_chat(b'{"model": "local/smollm2", "messages": [{"role": "user"}]}', max_json_depth=8)
+REQUEST = CHAT.parse(b'{"model": "local/smollm2", "messages": [{"role": "user"}]}', {}, max_json_depth=8)
 
 
 class LeaseLedger(Ledger):
@@ -57,13 +59,22 @@ def catalog() -> Catalog:
 
 def pipeline_with(catalog: Catalog, ledger: Ledger) -> Pipeline:
     callers = Callers(TokenVerifier(issuer="i", audience="a", jwt_secret="s" * 32))
-    return Pipeline(catalog=catalog, callers=callers, ledger=ledger, providers={}, max_body_bytes=1, max_json_depth=1)
+    nobody = LitellmProvider(DetachedTasks())
+    return Pipeline(
+        catalog=catalog,
+        callers=callers,
+        ledger=ledger,
+        providers=Providers(native=nobody, translating=nobody),
+        max_body_bytes=1,
+        max_json_depth=1,
+    )
 
 
 def a_call(pipeline: Pipeline, request_id: str, *, age_s: float) -> Call:
     model = pipeline.catalog.find("local/smollm2")
     call = Call(
         caller=Caller(uuid4()),
+        format_=CHAT,
         request=REQUEST,
         plan=Plan((Hop(model, model.deployments[0], Estimate(1, 1, 1)),)),
         charge=Charge(pipeline.ledger, pipeline.tasks, request_id),

@@ -12,8 +12,9 @@ from core.errors import ButtressError, InternalFault, NotFound, Unavailable
 from llm_gateway.limits.ledger import CallTooLarge, LimitExceeded, LimitName, Limits, LimitState
 from llm_gateway.providers.contract import FailureKind, ProviderFailure
 from llm_gateway.providers.rejections import failure_from_answer, read_retry_after
-from llm_gateway.wire.errors import error_body, error_headers, error_of_failure
-from llm_gateway.wire.headers import duration, limit_headers, usd
+from llm_gateway.wire.errors import error_of_failure
+from llm_gateway.wire.headers import usd
+from llm_gateway.wire.openai_dialect import OPENAI, duration
 
 STATE = LimitState(limit=60, remaining=0, reset_s=12.5)
 STATES = Limits(requests=STATE, tokens=STATE, in_flight=STATE, month_nano_usd=STATE)
@@ -46,7 +47,7 @@ def test_dollars_are_exact(nano_usd: int) -> None:
 
 
 def test_the_six_limit_headers() -> None:
-    headers = dict(limit_headers(LimitState(60, 59, 0.5), LimitState(1000, -3, 0)))
+    headers = dict(OPENAI.limit_headers(LimitState(60, 59, 0.5), LimitState(1000, -3, 0)))
     assert headers == {
         b"x-ratelimit-limit-requests": b"60",
         b"x-ratelimit-remaining-requests": b"59",
@@ -68,8 +69,10 @@ def test_the_six_limit_headers() -> None:
 )
 def test_refusals_of_a_limit(name: LimitName, kind: str, code: str, may_retry: bool) -> None:
     refusal = LimitExceeded("No.", limit_name=name, retry_after_s=3.2, states=STATES)
-    assert orjson.loads(error_body(refusal)) == {"error": {"message": "No.", "type": kind, "param": None, "code": code}}
-    headers = dict(error_headers(refusal))
+    assert orjson.loads(OPENAI.error_body(refusal, "")) == {
+        "error": {"message": "No.", "type": kind, "param": None, "code": code}
+    }
+    headers = dict(OPENAI.error_headers(refusal))
     assert headers[b"retry-after"] == b"4"
     assert headers[b"x-ratelimit-remaining-tokens"] == b"0"
     assert (b"x-should-retry" not in headers) == may_retry
@@ -85,8 +88,8 @@ def test_refusals_of_a_limit(name: LimitName, kind: str, code: str, may_retry: b
     ],
 )
 def test_other_errors(error: ButtressError, kind: str, may_retry: bool) -> None:
-    assert orjson.loads(error_body(error))["error"]["type"] == kind
-    assert ((b"x-should-retry", b"false") not in error_headers(error)) == may_retry
+    assert orjson.loads(OPENAI.error_body(error, ""))["error"]["type"] == kind
+    assert ((b"x-should-retry", b"false") not in OPENAI.error_headers(error)) == may_retry
 
 
 @pytest.mark.parametrize("kind", list(FailureKind))
@@ -97,7 +100,7 @@ def test_every_failure_of_a_provider_has_words_and_says_what_was_charged(kind: F
     if kind not in {FailureKind.CREDENTIAL, FailureKind.MODEL_MISSING}:
         assert ("Nothing was charged" in error.message) == failure.work_was_refused
     if not failure.work_was_refused:
-        assert (b"x-should-retry", b"false") in error_headers(error)
+        assert (b"x-should-retry", b"false") in OPENAI.error_headers(error)
 
 
 @pytest.mark.parametrize(
@@ -148,7 +151,7 @@ def test_of_a_rejection_only_known_words_pass(error: object, code: str | None, p
     raw = orjson.dumps({"error": error, "message": "canary"})
     failure = failure_from_answer(400, None, raw, sent=SENT)
     assert (failure.code, failure.param) == (code, param)
-    shown = orjson.loads(error_body(error_of_failure(failure)))["error"]
+    shown = orjson.loads(OPENAI.error_body(error_of_failure(failure), ""))["error"]
     assert shown["code"] == (code or "invalid_request")
     assert shown["param"] == param
 

@@ -1,0 +1,104 @@
+"""What every streamed answer has in common: events out of pieces, and a count of the output that has passed."""
+
+from __future__ import annotations
+
+from typing import Final
+
+import orjson
+
+from llm_gateway.accounting import TokenCounts
+from llm_gateway.wire.format import StreamFault
+from llm_gateway.wire.sse import EventTooLarge, SseSplitter
+
+MAX_EVENT_BYTES: Final = 4 * 1024 * 1024
+
+# Providers send a token a chunk; where a chunk is longer than a token can be, its bytes tell more than its number.
+_LONGEST_TOKEN_CHUNK_BYTES: Final = 16
+_BYTES_A_TOKEN: Final = 4
+# A token may have a hundred bytes, but an answer of such tokens alone does not occur.
+_FREE_TEXT_BYTES: Final = 512
+
+
+def estimate_output_tokens(*, chunks: int, text_bytes: int) -> int:
+    """The output tokens that this much text is, when nobody reported them; one chunk is about one token."""
+    if text_bytes <= chunks * _LONGEST_TOKEN_CHUNK_BYTES:
+        return chunks
+    return -(-text_bytes // _BYTES_A_TOKEN)
+
+
+class AnswerStream:
+    """A StreamReader but for what an event means: subclasses read one in `_read`, and write `error_event`.
+
+    `held_tokens` is the most output that was paid for in advance: not one chunk more is passed on.
+    """
+
+    __slots__ = (
+        "_held_bytes", "_held_tokens", "_splitter", "chunks", "counts", "ended", "fault", "finished", "text_bytes",
+    )  # fmt: skip
+
+    def __init__(self, *, held_tokens: int) -> None:
+        self._held_tokens = held_tokens
+        self._held_bytes = held_tokens * _LONGEST_TOKEN_CHUNK_BYTES + _FREE_TEXT_BYTES
+        self._splitter = SseSplitter(max_event_bytes=MAX_EVENT_BYTES)
+        self.counts: TokenCounts | None = None
+        self.fault: StreamFault | None = None
+        self.chunks = 0  # that carried output: text, reasoning or tool calls
+        self.text_bytes = 0
+        self.finished = False  # the model has said why it stopped
+        self.ended = False
+
+    @property
+    def complete(self) -> bool:
+        """The answer has reached its end, also when the provider leaves the format's last event out."""
+        return self.fault is None and (self.ended or self.finished)
+
+    @property
+    def output_tokens(self) -> int:
+        """The output so far: the provider's figure when it gave one, else an estimate."""
+        if self.counts is not None and self.complete:
+            return self.counts.output_tokens
+        return estimate_output_tokens(chunks=self.chunks, text_bytes=self.text_bytes)
+
+    def feed(self, piece: bytes) -> bytes:
+        """The bytes to pass on for this piece."""
+        try:
+            events = self._splitter.feed(piece)
+        except EventTooLarge:
+            self.fault = StreamFault.MALFORMED
+            return b""
+        passed = []
+        for event in events:
+            seen = self._read(event)
+            if self.fault is not None:
+                break
+            passed.append(seen)
+        return b"".join(passed)
+
+    def end(self) -> bytes:
+        """The provider's stream has ended: what is left to pass on (a last event without its empty line, say)."""
+        rest = self._splitter.rest()
+        last = self._read(rest) if rest.strip() else rest
+        return b"" if self.fault is not None else last
+
+    def _read(self, event: bytes) -> bytes:
+        """What the client gets for this event; nothing of it, whatever is returned, once there is a fault."""
+        raise NotImplementedError
+
+    def _parse(self, data: bytes) -> dict[str, object] | None:
+        """The event's object; None, and a fault, where the data is none."""
+        try:
+            parsed = orjson.loads(data)
+        except orjson.JSONDecodeError:
+            parsed = None
+        if isinstance(parsed, dict):
+            return parsed
+        self.fault = StreamFault.MALFORMED
+        return None
+
+    def _count_chunk(self, size: int) -> None:
+        """One more chunk has passed, with `size` bytes of the model's own; or a fault, where it was not held for."""
+        if self.chunks >= self._held_tokens or self.text_bytes + size > self._held_bytes:
+            self.fault = StreamFault.TOO_MUCH
+            return
+        self.chunks += 1
+        self.text_bytes += size
