@@ -1,12 +1,24 @@
-"""What tokens cost, to the nano-dollar (1e-9 USD): integers all the way, rounded up once, at the end."""
+"""What tokens cost, to the nano-dollar (1e-9 USD): integers all the way, rounded up once, at the end.
+
+A price is a table of rates: one row for the ordinary service, more for what vendors sell beside it (flex, priority,
+batch) and for long prompts, where the whole call costs the higher rates. Each class of tokens is charged once.
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable
+from dataclasses import dataclass, fields
 from decimal import Decimal
 from typing import Final
 
 from core.errors import InvalidInput
+
+STANDARD: Final = "standard"
+# What vendors call their ordinary service. `scale` and Anthropic's committed capacity are paid for in advance; a call
+# there counts as the ordinary one. Source: OpenAI, Anthropic and Groq API references, "service_tier" (2026-11).
+_STANDARD_NAMES: Final = frozenset(
+    {None, "", "auto", "default", "on_demand", "performance", "scale", STANDARD, "standard_only"}
+)
 
 _ATTO_PER_NANO: Final = 10**9
 _ATTO_USD_PER_TOKEN_AT_ONE_USD_PER_MILLION: Final = 10**12
@@ -17,6 +29,12 @@ class PriceUnknown(InvalidInput):
 
     default_code = "model_price_unknown"
     default_message = "This model has no price here, so it cannot be used. Whoever runs this service can set one."
+
+
+class ServiceUnpriced(InvalidInput):
+    """The call asks for something that the model does, but that has no price here: no budget could hold."""
+
+    default_code = "unsupported_content"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,58 +67,194 @@ class TokenCounts:
         return self.prompt_tokens + self.output_tokens
 
 
-@dataclass(frozen=True, slots=True)
-class Price:
-    """What one token of each class costs, in atto-dollars (1e-18 USD): published prices are whole numbers of those.
+CLASSES: Final = tuple(field.name for field in fields(TokenCounts))
 
-    Zero is a price. The classes are disjoint: an input token read from the provider's cache is charged as cached only.
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rates:
+    """What one token of each class, one picture and one call cost, in atto-dollars (1e-18 USD). Zero is a price.
+
+    None: the class has no price. Reading a cache then costs what input does, reasoning what output does, as everywhere;
+    of the others a call that could use them is refused.
     """
 
-    input_atto_usd: int
-    cached_input_atto_usd: int
-    output_atto_usd: int
+    input: int
+    output: int
+    cached_input: int | None = None
+    cache_write_5m: int | None = None
+    cache_write_1h: int | None = None
+    input_audio: int | None = None
+    reasoning: int | None = None
+    output_audio: int | None = None
+    images: int | None = None
+    request: int = 0
+
+    def of(self, name: str) -> int | None:
+        """The rate of a class, as far as it is known."""
+        rate: int | None = getattr(self, name)
+        if rate is None and name == "cached_input":
+            return self.input
+        return self.output if rate is None and name == "reasoning" else rate
+
+    def dearest(self) -> int:
+        """For what has no rate of its own and was used nevertheless: it is never free."""
+        return max(self.of(name) or 0 for name in CLASSES)
+
+
+@dataclass(frozen=True, slots=True)
+class Tier:
+    """One row of a price: what holds for this service once a prompt has more than so many tokens."""
+
+    rates: Rates
+    above_prompt_tokens: int = 0
+    service: str = STANDARD
+
+
+@dataclass(frozen=True, slots=True)
+class Price:
+    """All that a model costs. There is always a row for the ordinary service from the first token on."""
+
+    tiers: tuple[Tier, ...]
 
     @classmethod
-    def from_usd_per_million(cls, *, input: Decimal, output: Decimal, cached_input: Decimal | None = None) -> Price:  # noqa: A002 (the price list's own word)
-        """The price as vendors publish it, exactly. Cached input costs what input does unless it has its own price.
-
-        Raises: ValueError for a negative price and for more than twelve decimals.
-        """
+    def from_usd_per_million(
+        cls,
+        *,
+        input: Decimal,  # noqa: A002 (the price list's own word)
+        output: Decimal,
+        cached_input: Decimal | None = None,
+    ) -> Price:
+        """The price as vendors publish it, exactly. Raises: as atto_usd_per_token."""
         return cls(
-            input_atto_usd=_atto_usd_per_token(input),
-            cached_input_atto_usd=_atto_usd_per_token(input if cached_input is None else cached_input),
-            output_atto_usd=_atto_usd_per_token(output),
+            (
+                Tier(
+                    Rates(
+                        input=atto_usd_per_token(input),
+                        output=atto_usd_per_token(output),
+                        cached_input=None if cached_input is None else atto_usd_per_token(cached_input),
+                    )
+                ),
+            )
         )
 
+    def sells(self, service: str | None) -> bool:
+        """True when calls of this service tier (a vendor's word for it) have a price."""
+        return service in _STANDARD_NAMES or any(tier.service == service for tier in self.tiers)
 
-def cost_nano_usd(price: Price | None, *, input_tokens: int, output_tokens: int, cached_input_tokens: int = 0) -> int:
-    """What these tokens cost. `input_tokens` leaves out the cached ones.
+    def rates(self, service: str | None, prompt_tokens: int) -> Rates:
+        """What holds for a call. A service without a price, which nobody can have asked for, costs the dearest one."""
+        if not self.sells(service):
+            return max(self._reached(None, prompt_tokens), key=lambda tier: tier.rates.dearest()).rates
+        name = STANDARD if service in _STANDARD_NAMES else service
+        return max(self._reached(name, prompt_tokens), key=lambda tier: tier.above_prompt_tokens).rates
+
+    def possible(self, services: Collection[str | None], prompt_tokens: int) -> list[Rates]:
+        """All that may hold for a call in one of these services whose prompt has at most so many tokens."""
+        names = {STANDARD if service in _STANDARD_NAMES else service for service in services}
+        return [tier.rates for name in names for tier in self._reached(name, prompt_tokens)]
+
+    def _reached(self, service: str | None, prompt_tokens: int) -> Iterable[Tier]:
+        for tier in self.tiers:
+            reached = not tier.above_prompt_tokens or prompt_tokens > tier.above_prompt_tokens
+            if reached and service in {None, tier.service}:
+                yield tier
+
+
+def cost_nano_usd(price: Price | None, counts: TokenCounts, *, service: str | None = None) -> int:
+    """What these tokens cost in the service that the provider says it gave.
 
     Raises: PriceUnknown without a price; ValueError for a negative count.
     """
     if price is None:
         raise PriceUnknown
-    if min(input_tokens, cached_input_tokens, output_tokens) < 0:
-        raise ValueError("Token counts are never negative.")
-    atto_usd = (
-        input_tokens * price.input_atto_usd
-        + cached_input_tokens * price.cached_input_atto_usd
-        + output_tokens * price.output_atto_usd
-    )
+    rates = price.rates(service, counts.prompt_tokens)
+    atto_usd = rates.request
+    for name in CLASSES:
+        used: int = getattr(counts, name)
+        if used < 0:
+            raise ValueError("Token counts are never negative.")
+        if used:
+            rate = rates.of(name)
+            atto_usd += used * (rates.dearest() if rate is None else rate)
     return -(-atto_usd // _ATTO_PER_NANO)
 
 
-def most_nano_usd(price: Price | None, *, prompt_tokens: int, output_tokens: int) -> int:
-    """What to hold: no call with at most so many tokens costs more, whether its prompt is cached or not.
+def unpriced(price: Price, counts: TokenCounts, *, service: str | None = None) -> list[str]:
+    """The classes that occur and have no rate; cost_nano_usd charges them at the dearest one there is."""
+    rates = price.rates(service, counts.prompt_tokens)
+    missing = [name for name in CLASSES if getattr(counts, name) and rates.of(name) is None]
+    return missing if price.sells(service) else [*missing, f"service {service}"]
 
-    Raises: as cost_nano_usd.
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Most:
+    """The most that a call can use: tokens, the classes that can occur beyond the ordinary ones, and what it asks for.
+
+    `audio_tokens` come on top of `prompt_tokens`. `classes` are names out of TokenCounts, each with the field of the
+    request that brings it in, for the sentence that refuses it.
     """
-    if price is not None and price.cached_input_atto_usd > price.input_atto_usd:
-        return cost_nano_usd(price, input_tokens=0, cached_input_tokens=prompt_tokens, output_tokens=output_tokens)
-    return cost_nano_usd(price, input_tokens=prompt_tokens, output_tokens=output_tokens)
+
+    prompt_tokens: int
+    output_tokens: int
+    audio_tokens: int = 0
+    classes: tuple[tuple[str, str], ...] = ()
+    service: str | None = None
 
 
-def _atto_usd_per_token(usd_per_million: Decimal) -> int:
+def most_nano_usd(price: Price | None, most: Most, *, unasked_service: str | None = None) -> int:
+    """What to hold: no call within these bounds costs more. `unasked_service` is what a call gets that names none.
+
+    Raises: PriceUnknown without a price; ServiceUnpriced for what has none.
+    """
+    if price is None:
+        raise PriceUnknown
+    asked = {most.service, unasked_service if most.service in {None, "auto"} else None, None}
+    for service in asked:
+        if not price.sells(service):
+            raise ServiceUnpriced(
+                "This service tier has no price for this model here: leave out `service_tier`.",
+                details={"param": "service_tier"},
+            )
+    all_tokens = most.prompt_tokens + most.audio_tokens
+    atto_usd = max(_most_atto_usd(rates, most) for rates in price.possible(asked, all_tokens))
+    return -(-atto_usd // _ATTO_PER_NANO)
+
+
+_UNPRICED_WORDS: Final = {
+    "cache_write_5m": "Writing to the provider's cache",
+    "cache_write_1h": "Writing to the provider's cache for an hour",
+    "input_audio": "Audio input",
+    "output_audio": "Audio output",
+    "images": "Making pictures",
+}
+
+
+def _most_atto_usd(rates: Rates, most: Most) -> int:
+    used = {name for name, _ in most.classes}
+    for name, param in most.classes:
+        if rates.of(name) is None:
+            raise ServiceUnpriced(
+                f"{_UNPRICED_WORDS[name]} has no price for this model here: leave out `{param}`.",
+                details={"param": param},
+            )
+    # Who sells writing to a cache on request sells it by the hour, too; the others write as they see fit.
+    writes_unasked = rates.cache_write_5m is not None and rates.cache_write_1h is None
+    prompt = {"input", "cached_input"} | (used & {"cache_write_5m", "cache_write_1h"})
+    prompt |= {"cache_write_5m"} if writes_unasked else set()
+    output = {"output", "reasoning"} | (used & {"output_audio"})
+    return (
+        most.prompt_tokens * max(rates.of(name) or 0 for name in prompt)
+        + most.audio_tokens * max(rates.of(name) or 0 for name in prompt | (used & {"input_audio"}))
+        + most.output_tokens * max(rates.of(name) or 0 for name in output)
+        + rates.request
+    )
+
+
+def atto_usd_per_token(usd_per_million: Decimal) -> int:
+    """The published price of a million tokens, for one of them.
+
+    Raises: ValueError for a negative price and for more than twelve decimals.
+    """
     atto_usd = usd_per_million * _ATTO_USD_PER_TOKEN_AT_ONE_USD_PER_MILLION
     if not atto_usd.is_finite() or atto_usd < 0 or atto_usd != atto_usd.to_integral_value():
         raise ValueError(

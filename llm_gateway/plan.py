@@ -24,11 +24,7 @@ class Hop:
     @property
     def most_nano_usd(self) -> int:
         """The most this deployment could charge."""
-        return most_nano_usd(
-            self.deployment.price,
-            prompt_tokens=self.estimate.prompt_tokens,
-            output_tokens=self.estimate.output_tokens,
-        )
+        return most_nano_usd(self.deployment.price, self.estimate.most)
 
 
 @dataclass(frozen=True, slots=True)

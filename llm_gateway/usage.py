@@ -58,12 +58,7 @@ def _priced(hop: Hop, counts: TokenCounts, *, estimated: bool, outcome: Outcome)
         input_tokens=counts.prompt_tokens - counts.cached_input,
         cached_input_tokens=counts.cached_input,
         output_tokens=counts.output_tokens,
-        cost_nano_usd=cost_nano_usd(
-            hop.deployment.price,
-            input_tokens=counts.prompt_tokens - counts.cached_input,
-            cached_input_tokens=counts.cached_input,
-            output_tokens=counts.output_tokens,
-        ),
+        cost_nano_usd=cost_nano_usd(hop.deployment.price, counts),
         estimated=estimated,
         outcome=outcome,
         deployment=hop.deployment.id,

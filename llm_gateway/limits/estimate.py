@@ -14,6 +14,7 @@ from typing import Final
 import orjson
 
 from core.errors import InvalidInput
+from llm_gateway.accounting import Most
 
 TOKENS_A_CALL: Final = 64  # a default system prompt, begin and end marks, the answer's opening
 TOKENS_A_MESSAGE: Final = 16  # role marks; templates in use need 3 to 7
@@ -66,6 +67,11 @@ class Estimate:
     def tokens(self) -> int:
         """What to hold."""
         return self.prompt_tokens + self.output_tokens
+
+    @property
+    def most(self) -> Most:
+        """What to price."""
+        return Most(prompt_tokens=self.prompt_tokens, output_tokens=self.output_tokens)
 
 
 def estimate_chat(body: Mapping[str, object], bounds: ModelBounds) -> Estimate:

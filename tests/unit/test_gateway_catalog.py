@@ -45,7 +45,7 @@ def test_the_default_file_has_a_model_that_needs_no_key_and_says_what_it_is() ->
     catalog = load_catalog(DEFAULT, {"BUTTRESS_LLM_URL": "http://127.0.0.1:54330/v1"})
     local = catalog.find("local/smollm2")
     assert local.deployments[0].base_url == "http://127.0.0.1:54330/v1"
-    assert local.deployments[0].price == Price(0, 0, 0)
+    assert local.deployments[0].price == Price.from_usd_per_million(input=Decimal(0), output=Decimal(0))
     assert local.note is not None
     assert "wrong" in local.note
     assert "wrong" in local.description
