@@ -13,7 +13,8 @@ from granian.http import HTTP1Settings
 from granian.server import Server
 
 from core.settings import SettingsInvalid, load_settings
-from llm_gateway.catalog import CatalogInvalid, load_catalog
+from llm_gateway.catalog import CatalogInvalid
+from llm_gateway.catalog_load import load_catalog
 from llm_gateway.worker_figures import shared_between_workers
 
 # Longer than a shutdown's grace plus the time to settle (upkeep.py); then a worker that hangs is killed.

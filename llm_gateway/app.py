@@ -23,7 +23,8 @@ from core.redaction import protect
 from core.settings import Settings, load_settings
 from core.tokens import TokenVerifier
 from llm_gateway.callers import Callers
-from llm_gateway.catalog import Catalog, load_catalog
+from llm_gateway.catalog import Catalog
+from llm_gateway.catalog_load import load_catalog
 from llm_gateway.endpoints import MOUNTED_AT, Endpoints, dialect_of
 from llm_gateway.limits.ledger import Ledger
 from llm_gateway.limits.postgres import PostgresLedger
@@ -159,7 +160,7 @@ def create_gateway(
     """
     environ = os.environ if environ is None else environ
     catalog = load_catalog(settings.models_file, environ)
-    protect(*catalog.keys())
+    protect(*catalog.secrets())
     for sentence in catalog.unavailable:
         log.warning("deployment_unavailable", reason=sentence)
     return Gateway(settings, catalog, ledger, float(environ.get(GRACE_VARIABLE, GRACE_S)))

@@ -3,18 +3,25 @@
 from __future__ import annotations
 
 from decimal import Decimal
-from typing import Annotated, Literal
+from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
-# `openai` is passed through as bytes; the others are translated by litellm and named as it names them.
-Protocol = Literal["openai", "anthropic", "azure", "bedrock", "cohere", "gemini", "vertex_ai"]
+from llm_gateway.providers.presets import MaxOutputField, ProviderName
+from llm_gateway.wire.format import Endpoint
+
 Seconds = Annotated[float, Field(gt=0, le=3600)]
 Usd = Annotated[Decimal, Field(ge=0, le=1_000_000, decimal_places=12, allow_inf_nan=False)]
 # What survives a URL's path, a header and a log line.
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._:/-]{0,119}$")]
+Names = Annotated[
+    tuple[Name, ...], Field(min_length=1), BeforeValidator(lambda given: [given] if isinstance(given, str) else given)
+]
 VariableName = Annotated[str, Field(pattern=r"^[A-Z][A-Z0-9_]*$")]
 OneLine = Annotated[str, Field(max_length=500, pattern=r"^[\x20-\x7e]*$")]
+
+# What a model that writes text answers; one that makes embeddings says so.
+_OF_WRITERS: tuple[Endpoint, ...] = ("chat", "responses", "messages", "count_tokens")
 
 
 class _Strict(BaseModel):
@@ -39,15 +46,18 @@ class TimeoutsEntry(_Strict):
 
 
 class DeploymentEntry(_Strict):
-    """One place where a model is served."""
+    """One place where a model is served. What is left out is as the provider's preset has it (providers/presets.py)."""
 
-    protocol: Protocol = "openai"
+    provider: ProviderName = "openai-compatible"
     base_url: str | None = None
     api_key_env: VariableName | None = None
+    api_version: Annotated[str, Field(pattern=r"^\d{4}-\d{2}-\d{2}(-preview)?$")] | None = None
+    options: dict[str, str] = Field(default_factory=dict)
+    native: tuple[Endpoint, ...] | None = None
     model: Annotated[str, Field(min_length=1, max_length=256)]
     weight: Annotated[float, Field(gt=0, le=1000)] = 1.0
     price_usd_per_million_tokens: PriceEntry
-    max_output_field: Literal["max_tokens", "max_completion_tokens"] = "max_tokens"
+    max_output_field: MaxOutputField | None = None
     timeouts: TimeoutsEntry = TimeoutsEntry()
 
 
@@ -65,11 +75,21 @@ class ModelEntry(_Strict):
     context_window: Annotated[int, Field(ge=1, le=100_000_000)]
     max_output_tokens: Annotated[int, Field(ge=1, le=10_000_000)]
     image_tokens: Annotated[int, Field(ge=1, le=1_000_000)] | None = None
+    endpoints: Annotated[tuple[Endpoint, ...], Field(min_length=1)] = _OF_WRITERS
     fallbacks: tuple[Name, ...] = ()
     deployments: Annotated[tuple[DeploymentEntry, ...], Field(min_length=1)]
+
+
+class AliasEntry(_Strict):
+    """One public name that stands for another, or for several: the best first, the next ones while that cannot."""
+
+    name: Name
+    alias_of: Names
+    description: str = ""
 
 
 class CatalogEntry(_Strict):
     """The whole file."""
 
     models: tuple[ModelEntry, ...] = ()
+    aliases: tuple[AliasEntry, ...] = ()

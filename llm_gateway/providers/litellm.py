@@ -75,7 +75,7 @@ class LitellmAnswer:
 
 
 class LitellmProvider:
-    """Reaches every deployment whose protocol is not `openai`."""
+    """Asks in a provider's own words what it does not answer in the client's."""
 
     def __init__(self, tasks: DetachedTasks) -> None:
         self._tasks = tasks
@@ -90,12 +90,13 @@ class LitellmProvider:
         deployment = call.deployment
         try:
             response = await litellm.acompletion(
-                model=f"{deployment.protocol}/{deployment.model}",
-                api_base=deployment.base_url,
+                model=deployment.litellm_model,
+                api_base=deployment.litellm_base_url,
                 api_key=deployment.api_key.get_secret_value() if deployment.api_key else None,
                 timeout=deployment.timeouts.total_s,
                 num_retries=0,
                 max_retries=0,
+                **deployment.litellm_options,
                 _skip_mcp_handler=True,  # else it looks for tool servers that the request may name, and would call them
                 **_request_fields(call.body),
             )

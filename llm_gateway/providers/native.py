@@ -19,15 +19,6 @@ if TYPE_CHECKING:
     from llm_gateway.catalog import Deployment
     from llm_gateway.wire.format import Endpoint
 
-# Below a deployment's base URL. OpenAI's SDKs count the version as part of it, Anthropic's do not.
-_PATHS: Final[Mapping[Endpoint, str]] = {
-    "chat": "/chat/completions",
-    "responses": "/responses",
-    "embeddings": "/embeddings",
-    "messages": "/v1/messages",
-    "count_tokens": "/v1/messages/count_tokens",
-}
-ANTHROPIC_VERSION: Final = "2023-06-01"
 # Of a refusal only a known code and the name of a field are read; more than this is not worth waiting for.
 _MAX_ERROR_BYTES: Final = 64 * 1024
 
@@ -70,7 +61,7 @@ class NativeProvider:
         try:
             response = await self._session.post(
                 target.url,
-                data=orjson.dumps(call.body),
+                data=orjson.dumps(call.deployment.fitted(call.endpoint, call.body)),
                 headers={
                     **target.headers,
                     "accept": "text/event-stream" if call.stream else "application/json",
@@ -94,7 +85,7 @@ class NativeProvider:
         known = self._targets.get((deployment.id, endpoint))
         if known is None:
             known = self._targets[deployment.id, endpoint] = _Target(
-                url=URL(f"{deployment.base_url}{_PATHS[endpoint]}"),
+                url=URL(deployment.native[endpoint]),
                 headers=_headers(deployment),
                 timeout=aiohttp.ClientTimeout(
                     total=None,
@@ -107,19 +98,12 @@ class NativeProvider:
 
 
 def _headers(deployment: Deployment) -> dict[str, str]:
-    headers = {
+    return {
         "content-type": "application/json",
         "accept-encoding": "identity",  # the bytes are passed on; unpacking and packing them again buys nothing
         "user-agent": "buttress-gateway",
+        **deployment.headers,
     }
-    key = None if deployment.api_key is None else deployment.api_key.get_secret_value()
-    if deployment.protocol == "anthropic":
-        headers["anthropic-version"] = ANTHROPIC_VERSION
-        if key is not None:
-            headers["x-api-key"] = key
-    elif key is not None:
-        headers["authorization"] = f"Bearer {key}"
-    return headers
 
 
 async def _refusal(response: aiohttp.ClientResponse, call: ProviderCall) -> ProviderFailure:

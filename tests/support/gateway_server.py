@@ -32,9 +32,11 @@ note = "Whatever it says, it was told to say."
 context_window = 8192
 max_output_tokens = 256
 image_tokens = 100
+endpoints = ["chat", "responses", "embeddings", "messages", "count_tokens"]
 
 [[models.deployments]]
 base_url = "{url}/v1"
+native = ["chat", "responses", "embeddings"]
 api_key_env = "FAKE_PROVIDER_KEY"
 model = "scripted"
 price_usd_per_million_tokens = {{ input = 1, cached_input = 0.1, output = 2 }}
@@ -88,8 +90,8 @@ context_window = 8192
 max_output_tokens = 256
 
 [[models.deployments]]
-protocol = "anthropic"
-base_url = "{url}"
+provider = "anthropic"
+base_url = "{url}/v1"
 api_key_env = "FAKE_PROVIDER_KEY"
 model = "claude-scripted"
 price_usd_per_million_tokens = {{ input = 1, output = 2 }}

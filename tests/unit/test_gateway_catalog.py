@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 
 from llm_gateway.accounting import Price
-from llm_gateway.catalog import Catalog, CatalogInvalid, UnknownModel, load_catalog
+from llm_gateway.catalog import Catalog, CatalogInvalid, UnknownModel
+from llm_gateway.catalog_load import load_catalog
 
 DEFAULT = Path("llm_gateway/models.toml")
 PRICE = "price_usd_per_million_tokens = { input = 0.25, cached_input = 0.025, output = 2 }"
@@ -50,15 +51,6 @@ def test_the_default_file_has_a_model_that_needs_no_key_and_says_what_it_is() ->
     assert "wrong" in local.note
     assert "wrong" in local.description
     assert not catalog.needs_translation()
-
-
-def test_the_commented_examples_of_the_default_file_are_valid(models_file: Path) -> None:
-    lines = DEFAULT.read_text().splitlines()
-    start = next(number for number, line in enumerate(lines) if line == "# [[models]]")
-    examples = "\n".join(line.removeprefix("#").removeprefix(" ") for line in lines[start:])
-    catalog = load(models_file, examples, OPENAI_API_KEY="a", ANTHROPIC_API_KEY="b")
-    assert [one.name for one in catalog] == ["gpt-5-mini", "claude-haiku"]
-    assert catalog.needs_translation()
 
 
 def test_without_the_local_model_the_default_file_is_empty_and_says_why() -> None:
@@ -105,7 +97,7 @@ def test_every_problem_is_named_at_once(models_file: Path) -> None:
         "b: its fallbacks lead back to itself",
         "a: falls back to nowhere, which does not exist",
         "twice: there are 2 models of this name",
-        "no-address#1: needs a base_url",
+        "no-address#1: needs a base_url, or a provider that has one",
         "with-password#1: its base_url must have no user name",
         "ftp#1: its base_url must be an http(s) URL",
         "newline#1: KEY holds what cannot be sent",
@@ -123,7 +115,7 @@ def test_every_problem_is_named_at_once(models_file: Path) -> None:
         (("context_window = 1000", "context_window = 0"), "models[0] (a).context_window"),
         (('model = "upstream"', 'modell = "upstream"'), "models[0] (a).deployments[0].modell"),
         (('name = "a"', 'name = "a b"'), "models[0] (a b).name"),
-        (('model = "upstream"', 'model = "upstream"\nprotocol = "gopher"'), "deployments[0].protocol"),
+        (('model = "upstream"', 'model = "upstream"\nprovider = "gopher"'), "deployments[0].provider"),
         (('model = "upstream"', 'model = "upstream"\nweight = 0'), "deployments[0].weight"),
     ],
 )

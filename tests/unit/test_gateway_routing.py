@@ -7,7 +7,8 @@ from random import Random
 
 import pytest
 
-from llm_gateway.catalog import Catalog, load_catalog
+from llm_gateway.catalog import Catalog
+from llm_gateway.catalog_load import load_catalog
 from llm_gateway.limits.estimate import Estimate
 from llm_gateway.plan import Hop, Plan
 from llm_gateway.providers.contract import FailureKind, ProviderFailure

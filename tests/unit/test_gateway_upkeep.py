@@ -11,7 +11,8 @@ from core.errors import Unavailable
 from core.tokens import TokenVerifier
 from llm_gateway.call import Call, Interruption
 from llm_gateway.callers import Caller, Callers
-from llm_gateway.catalog import Catalog, load_catalog
+from llm_gateway.catalog import Catalog
+from llm_gateway.catalog_load import load_catalog
 from llm_gateway.limits.estimate import Estimate
 from llm_gateway.limits.ledger import Hold, HoldRequest, Ledger, Usage
 from llm_gateway.pipeline import Pipeline
