@@ -82,6 +82,7 @@ class Pipeline:
         wanted = HoldRequest(
             request_id=call_id,
             user_id=caller.user_id,
+            key_id=caller.key_id,
             workspace_id=caller.workspace_id,
             model=request.model,
             tokens=plan.tokens,

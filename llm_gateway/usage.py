@@ -40,8 +40,7 @@ def streamed(hop: Hop, stream: StreamReader, *, outcome: Outcome) -> Usage:
 def worst_case(hop: Hop, *, outcome: Outcome) -> Usage:
     """All that this deployment may have done, when nobody knows what it did."""
     return Usage(
-        input_tokens=hop.estimate.prompt_tokens,
-        output_tokens=hop.estimate.output_tokens,
+        counts=TokenCounts(input=hop.estimate.prompt_tokens, output=hop.estimate.output_tokens),
         cost_nano_usd=hop.most_nano_usd,
         estimated=True,
         outcome=outcome,
@@ -55,9 +54,7 @@ def _probable_prompt(hop: Hop) -> int:
 
 def _priced(hop: Hop, counts: TokenCounts, *, estimated: bool, outcome: Outcome) -> Usage:
     return Usage(
-        input_tokens=counts.prompt_tokens - counts.cached_input,
-        cached_input_tokens=counts.cached_input,
-        output_tokens=counts.output_tokens,
+        counts=counts,
         cost_nano_usd=cost_nano_usd(hop.deployment.price, counts),
         estimated=estimated,
         outcome=outcome,

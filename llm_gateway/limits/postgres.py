@@ -14,8 +14,8 @@ import asyncpg
 from core.errors import ButtressError, InternalFault, Unavailable
 from core.logging import get_logger
 from core.postgres import database_errors, lend
-from llm_gateway.limits.ledger import Hold, HoldRequest, Ledger, Usage
-from llm_gateway.limits.rules import hold_from_answer
+from llm_gateway.limits.ledger import Hold, HoldRequest, Ledger, LimitState, Usage
+from llm_gateway.limits.rules import Answer, hold_from_answer
 from llm_gateway.limits.turns import Turns
 
 if TYPE_CHECKING:
@@ -94,11 +94,17 @@ class PostgresLedger(Ledger):
             if sending.begun:
                 self._undo_later(request.request_id, attempt)
             raise
-        hold = hold_from_answer(request, dict(answer))
+        hold = hold_from_answer(request.request_id, request.tokens, request.cost_nano_usd, _answer(answer))
         if len(self._users) >= MOST_CALLS_REMEMBERED:
             del self._users[next(iter(self._users))]
         self._users[request.request_id] = request.user_id
         return hold
+
+    async def reprice(self, request_id: str, tokens: int, cost_nano_usd: int) -> Hold:
+        raise _ledger_unavailable()
+
+    async def upkeep(self) -> None:
+        return None
 
     async def settle(self, request_id: str, usage: Usage) -> None:
         arguments = (
@@ -106,9 +112,9 @@ class PostgresLedger(Ledger):
             usage.outcome,
             usage.estimated,
             usage.deployment,
-            usage.input_tokens,
-            usage.cached_input_tokens,
-            usage.output_tokens,
+            usage.counts.prompt_tokens - usage.counts.cached_input,
+            usage.counts.cached_input,
+            usage.counts.output_tokens,
             usage.cost_nano_usd,
         )
         state = (await self._ask(_SETTLE, arguments, self._users.get(request_id)))[0]
@@ -205,6 +211,30 @@ class PostgresLedger(Ledger):
             return str((await self._ask(_VOID, (request_id, attempt)))[0]) != "unknown"
         except ButtressError:
             return False
+
+
+def _answer(row: asyncpg.Record) -> Answer:
+    in_the_way = {
+        "requests_per_minute": "requests",
+        "tokens_per_minute": "tokens",
+        "calls_in_flight": "in_flight",
+        "nano_usd_per_month": "month",
+    }.get(row["limit_name"])
+    return Answer(
+        verdict=row["verdict"],
+        limit_name=row["limit_name"],
+        retry_after_ms=row["retry_after_ms"] or 0,
+        state=_state(row, in_the_way) if in_the_way else None,
+        requests=_state(row, "requests"),
+        tokens=_state(row, "tokens"),
+    )
+
+
+def _state(row: asyncpg.Record, name: str) -> LimitState | None:
+    if row["requests_limit"] is None:
+        return None
+    reset_ms = 0 if name == "in_flight" else row[f"{name}_reset_ms"]
+    return LimitState(row[f"{name}_limit"], row[f"{name}_remaining"], reset_ms / 1000)
 
 
 def _milliseconds(seconds: float) -> int:

@@ -1,116 +1,148 @@
-"""From the database's verdict on a hold to what the caller is told. Pure.
+"""From a store's verdict on a hold to what the caller is told. Pure, and the same for every store.
 
-The arithmetic of the limits themselves is in migrations/*_gateway_hold.sql, where it is done under the lock.
+The arithmetic of the limits themselves is where their state is: in migrations/*_gateway_hold.sql, under the lock.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Final, cast
+from dataclasses import dataclass
+from typing import Final, Literal
 
 from llm_gateway.limits.ledger import (
+    BUDGETS,
     CallTooLarge,
     DuplicateCall,
     Hold,
-    HoldRequest,
+    HoldLost,
     LimitExceeded,
     LimitName,
-    Limits,
     LimitState,
+    Scope,
     UnknownCaller,
 )
 
 NANO_PER_USD: Final = 10**9
+Verdict = Literal["held", "refused", "too_large", "duplicate", "unknown_user", "lost"]
 
 
-def hold_from_answer(request: HoldRequest, answer: Mapping[str, object]) -> Hold:
-    """The hold, where `answer` (gateway.hold_answer, a column each) says so.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Answer:
+    """What a store decided about a hold. `state` is how the limit in the way (`scope`, `limit_name`) stands."""
 
-    Raises: what the verdict says instead: LimitExceeded, CallTooLarge, DuplicateCall, UnknownCaller.
+    verdict: Verdict
+    scope: Scope = "user"
+    limit_name: LimitName = "requests_per_minute"
+    retry_after_ms: int = 0
+    state: LimitState | None = None
+    requests: LimitState | None = None
+    tokens: LimitState | None = None
+
+
+def hold_from_answer(request_id: str, tokens: int, cost_nano_usd: int, answer: Answer) -> Hold:
+    """The hold of so much, where the answer says so.
+
+    Raises: what the verdict says instead: LimitExceeded, CallTooLarge, DuplicateCall, UnknownCaller, HoldLost.
     """
-    verdict = answer["verdict"]
-    if verdict == "unknown_user":
+    if answer.verdict == "held":
+        return Hold(request_id, answer.requests, answer.tokens)
+    if answer.verdict == "unknown_user":
         raise UnknownCaller
-    if verdict == "duplicate":
+    if answer.verdict == "duplicate":
         raise DuplicateCall
-    states = _states(answer)
-    if verdict == "held":
-        return Hold(request.request_id, states)
-    limit_name = cast("LimitName", answer["limit_name"])
-    if verdict == "too_large":
-        raise CallTooLarge(_never_fits(limit_name, request, states), limit_name=limit_name, states=states)
-    retry_after_s = _number(answer, "retry_after_ms") / 1000
+    if answer.state is None:
+        raise HoldLost
+    asked = _asked(answer.limit_name, tokens, cost_nano_usd)
+    if answer.verdict == "too_large":
+        raise CallTooLarge(
+            _never_fits(answer.scope, answer.limit_name, asked, answer.state),
+            scope=answer.scope,
+            limit_name=answer.limit_name,
+            state=answer.state,
+            requests=answer.requests,
+            tokens=answer.tokens,
+        )
+    retry_after_s = answer.retry_after_ms / 1000
     raise LimitExceeded(
-        _fits_later(limit_name, request, states, retry_after_s),
-        limit_name=limit_name,
+        _fits_later(answer.scope, answer.limit_name, asked, answer.state, retry_after_s),
+        scope=answer.scope,
+        limit_name=answer.limit_name,
         retry_after_s=retry_after_s,
-        states=states,
+        state=answer.state,
+        requests=answer.requests,
+        tokens=answer.tokens,
     )
 
 
-def _states(answer: Mapping[str, object]) -> Limits:
-    return Limits(
-        requests=_state(answer, "requests"),
-        tokens=_state(answer, "tokens"),
-        in_flight=LimitState(_number(answer, "in_flight_limit"), _number(answer, "in_flight_remaining"), 0.0),
-        month_nano_usd=_state(answer, "month"),
+_HAS: Final[Mapping[Scope, str]] = {
+    "user": "You have",
+    "key": "This API key has",
+    "workspace": "This workspace has",
+}
+_WHOSE: Final[Mapping[Scope, str]] = {"user": "your", "key": "this API key's", "workspace": "this workspace's"}
+_WHO_ALLOWS: Final[Mapping[Scope, str]] = {
+    "user": "Your plan",
+    "key": "This API key",
+    "workspace": "This workspace",
+}
+_NOTHING_OF: Final[Mapping[LimitName, str]] = {
+    "requests_per_minute": "calls",
+    "tokens_per_minute": "calls that use tokens",
+    "calls_in_flight": "calls in flight",
+    "tokens_per_day": "calls that use tokens",
+    "nano_usd_per_day": "calls that cost money",
+    "nano_usd_per_month": "calls that cost money",
+}
+_PERIOD: Final[Mapping[LimitName, str]] = {
+    "tokens_per_minute": "minute",
+    "tokens_per_day": "day",
+    "nano_usd_per_day": "day",
+    "nano_usd_per_month": "month",
+}
+
+
+def _asked(limit_name: LimitName, tokens: int, cost_nano_usd: int) -> str:
+    if _is_money(limit_name):
+        return f"This call may cost up to {_usd(cost_nano_usd)}"
+    return f"This call may use up to {tokens} tokens"
+
+
+def _never_fits(scope: Scope, limit_name: LimitName, asked: str, state: LimitState) -> str:
+    if state.limit == 0 or limit_name not in _PERIOD:
+        return f"{_WHO_ALLOWS[scope]} allows no {_NOTHING_OF[limit_name]}."
+    has = _HAS[scope][:1].lower() + _HAS[scope][1:]
+    remedy = (
+        "Shorten the prompt, ask for less output (`max_tokens`), or use a cheaper model."
+        if _is_money(limit_name)
+        else "Shorten the prompt or ask for less output (`max_tokens`)."
     )
+    amount = _amount(limit_name, state.limit)
+    return f"{asked}, and {has} {amount} a {_PERIOD[limit_name]}, so it would never fit. {remedy}"
 
 
-def _state(answer: Mapping[str, object], name: str) -> LimitState:
-    return LimitState(
-        limit=_number(answer, f"{name}_limit"),
-        remaining=_number(answer, f"{name}_remaining"),
-        reset_s=_number(answer, f"{name}_reset_ms") / 1000,
-    )
-
-
-def _number(answer: Mapping[str, object], column: str) -> int:
-    return cast("int", answer[column])
-
-
-def _never_fits(limit_name: LimitName, request: HoldRequest, states: Limits) -> str:
-    if limit_name == "tokens_per_minute":
-        return (
-            f"This call may use up to {request.tokens} tokens, and you have {states.tokens.limit} a minute, so it "
-            "would never fit. Shorten the prompt or ask for less output (`max_tokens`)."
-        )
-    if limit_name == "nano_usd_per_month" and states.month_nano_usd.limit > 0:
-        return (
-            f"This call may cost up to {_usd(request.cost_nano_usd)}, and you have {_usd(states.month_nano_usd.limit)} "
-            "a month, so it would never fit. Shorten the prompt, ask for less output (`max_tokens`), or use a cheaper "
-            "model."
-        )
-    what = {
-        "requests_per_minute": "calls",
-        "calls_in_flight": "calls in flight",
-        "nano_usd_per_month": "calls that cost money",
-    }[limit_name]
-    return f"Your plan allows no {what}."
-
-
-def _fits_later(limit_name: LimitName, request: HoldRequest, states: Limits, retry_after_s: float) -> str:
+def _fits_later(scope: Scope, limit_name: LimitName, asked: str, state: LimitState, retry_after_s: float) -> str:
     if limit_name == "requests_per_minute":
-        return f"You have {states.requests.limit} requests a minute, and they are used. Retry in {retry_after_s:.3f} s."
-    if limit_name == "tokens_per_minute":
-        return (
-            f"This call may use up to {request.tokens} tokens, and {states.tokens.remaining} of your "
-            f"{states.tokens.limit} a minute are left. Retry in {retry_after_s:.3f} s."
-        )
+        return f"{_HAS[scope]} {state.limit} requests a minute, and they are used. Retry in {retry_after_s:.3f} s."
     if limit_name == "calls_in_flight":
-        return (
-            f"You have {states.in_flight.limit} calls at a time, and all of them are running. Retry when one has ended."
-        )
-    month = states.month_nano_usd
-    if retry_after_s < month.reset_s:
-        return (
-            f"This call may cost up to {_usd(request.cost_nano_usd)}, and {_usd(month.remaining)} of your "
-            f"{_usd(month.limit)} a month are neither spent nor held for running calls. Retry when one has ended."
-        )
-    return (
-        f"This call may cost up to {_usd(request.cost_nano_usd)}, and {_usd(month.remaining)} of your "
-        f"{_usd(month.limit)} a month are left. The next month begins in {retry_after_s / 3600:.1f} hours (UTC)."
+        return f"{_HAS[scope]} {state.limit} calls at a time, and all of them are running. Retry when one has ended."
+    period = _PERIOD[limit_name]
+    left = (
+        f"{asked}, and {_amount(limit_name, state.remaining)} of {_WHOSE[scope]} {_amount(limit_name, state.limit)} "
+        f"a {period} are"
     )
+    if limit_name not in BUDGETS:
+        return f"{left} left. Retry in {retry_after_s:.3f} s."
+    if retry_after_s < state.reset_s:
+        return f"{left} neither used nor held for running calls. Retry when one has ended."
+    return f"{left} left. The next {period} begins in {retry_after_s / 3600:.1f} hours (UTC)."
+
+
+def _is_money(limit_name: LimitName) -> bool:
+    return limit_name.startswith("nano_usd")
+
+
+def _amount(limit_name: LimitName, amount: int) -> str:
+    return _usd(amount) if _is_money(limit_name) else str(amount)
 
 
 def _usd(nano_usd: int) -> str:

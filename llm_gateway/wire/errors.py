@@ -18,7 +18,7 @@ from core.errors import (
     Unavailable,
     Unprocessable,
 )
-from llm_gateway.limits.ledger import LimitExceeded
+from llm_gateway.limits.ledger import BUDGETS, LimitExceeded
 from llm_gateway.providers.contract import FailureKind, ProviderFailure
 
 DO_NOT_RETRY: Final = (b"x-should-retry", b"false")  # the official SDKs obey it
@@ -108,4 +108,4 @@ def retry_may_help(error: ButtressError) -> bool:
 
 def is_budget(error: LimitExceeded) -> bool:
     """Whether a budget is spent (of a day or month), rather than a rate that is there again in a minute."""
-    return error.limit_name == "nano_usd_per_month"
+    return error.limit_name in BUDGETS

@@ -60,7 +60,7 @@ class OpenAIDialect:
     def error_headers(self, error: ButtressError) -> RawHeaders:
         headers = [(name.encode(), value.encode()) for name, value in error.headers().items()]
         if isinstance(error, LimitExceeded | CallTooLarge):
-            headers += self.limit_headers(error.states.requests, error.states.tokens)
+            headers += self.limit_headers(error.requests, error.tokens)
         if not retry_may_help(error):
             headers.append(DO_NOT_RETRY)
         return headers

@@ -12,6 +12,7 @@ import pytest
 
 from core.errors import Unavailable
 from core.postgres import ServicePool, close_pool, open_pool
+from llm_gateway.accounting import TokenCounts
 from llm_gateway.limits import postgres
 from llm_gateway.limits.ledger import HoldRequest, Usage
 from llm_gateway.limits.postgres import PostgresLedger
@@ -20,7 +21,7 @@ from tests.support.ledger import TestLimits, new_user
 from tests.support.ledger_process import ledger_processes
 from tests.support.stack import RunningStack
 
-USAGE = Usage(input_tokens=10, output_tokens=10, cost_nano_usd=700)
+USAGE = Usage(counts=TokenCounts(input=10, output=10), cost_nano_usd=700)
 A_SECOND_AND_A_BUSY_MACHINE_S = 6.0
 
 
@@ -57,7 +58,7 @@ async def user_id(database: asyncpg.Connection) -> UUID:
 
 
 def a_call(user_id: UUID) -> HoldRequest:
-    return HoldRequest(uuid4().hex, user_id, None, "test/model", 1000, 1000, lease_s=60)
+    return HoldRequest(uuid4().hex, user_id, "test/model", 1000, 1000, lease_s=60)
 
 
 async def in_flight(database: asyncpg.Connection, user_id: UUID) -> int:
@@ -79,7 +80,8 @@ async def test_a_hold_whose_answer_was_cut_off_is_asked_again_and_charged_once(
     assert proxy.lost.is_set()
     assert hold.request_id == request.request_id
     assert await in_flight(database, user_id) == 2
-    assert hold.in_flight.remaining == hold.in_flight.limit - 2
+    assert hold.requests is not None
+    assert hold.requests.remaining == hold.requests.limit - 2
 
 
 async def test_a_hold_whose_answer_never_comes_is_an_outage_within_a_second_and_does_not_stay(

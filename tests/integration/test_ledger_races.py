@@ -11,6 +11,7 @@ import asyncpg
 import pytest
 
 from core.postgres import close_pool, open_pool
+from llm_gateway.accounting import TokenCounts
 from llm_gateway.limits.ledger import DuplicateCall, HoldRequest, LimitExceeded, Usage
 from llm_gateway.limits.postgres import PostgresLedger
 from tests.support.ledger import TestLimits, new_user
@@ -109,7 +110,7 @@ async def test_settle_void_and_reap_at_once_end_a_call_once(
         " where user_id = $1",
         user_id,
     )
-    usage = Usage(input_tokens=1, output_tokens=2, cost_nano_usd=7)
+    usage = Usage(counts=TokenCounts(input=1, output=2), cost_nano_usd=7)
     finishes = [ledger.settle(request.request_id, usage) for request in requests for ledger in ledgers]
     finishes += [ledger.void(request.request_id) for request in requests for ledger in ledgers]
     work = [
@@ -143,7 +144,7 @@ async def test_limits_hold_at_every_moment_while_calls_come_and_go(
             except LimitExceeded:
                 continue
             await ledgers[(number + 1) % 2].settle(
-                request.request_id, Usage(input_tokens=1, output_tokens=0, cost_nano_usd=900)
+                request.request_id, Usage(counts=TokenCounts(input=1), cost_nano_usd=900)
             )
 
     async def sample() -> None:
@@ -166,4 +167,4 @@ async def test_limits_hold_at_every_moment_while_calls_come_and_go(
 
 
 def a_call(user_id: UUID, request_id: str | None = None, cost_nano_usd: int = 50) -> HoldRequest:
-    return HoldRequest(request_id or uuid4().hex, user_id, None, "test/model", 100, cost_nano_usd, lease_s=60)
+    return HoldRequest(request_id or uuid4().hex, user_id, "test/model", 100, cost_nano_usd, lease_s=60)

@@ -19,11 +19,12 @@ import asyncpg
 import uvloop
 
 from core.postgres import close_pool, open_pool
+from llm_gateway.accounting import TokenCounts
 from llm_gateway.limits.ledger import HoldRequest, Usage
 from llm_gateway.limits.postgres import PostgresLedger
 from tests.support.stack import running_stack
 
-USAGE = Usage(input_tokens=200, output_tokens=100, cost_nano_usd=12_000, deployment="bench/one")
+USAGE = Usage(counts=TokenCounts(input=200, output=100), cost_nano_usd=12_000, deployment="bench/one")
 
 
 @dataclass(frozen=True)
@@ -56,7 +57,7 @@ async def measure(gateway_url: str, user_ids: list[UUID], *, clients: int, secon
         while time.perf_counter() < end:
             turn = next(turns)
             request_id = f"bench_{run}_{turn:012d}"
-            request = HoldRequest(request_id, user_ids[turn % len(user_ids)], None, "bench/model", 1000, 50_000)
+            request = HoldRequest(request_id, user_ids[turn % len(user_ids)], "bench/model", 1000, 50_000)
             started = time.perf_counter()
             await ledger.hold(request)
             held = time.perf_counter()

@@ -17,6 +17,7 @@ from typing import Any
 from uuid import UUID, uuid4
 
 from core.postgres import close_pool, open_pool
+from llm_gateway.accounting import TokenCounts
 from llm_gateway.limits.ledger import CallTooLarge, HoldRequest, LimitExceeded, Usage
 from llm_gateway.limits.postgres import PostgresLedger
 
@@ -31,7 +32,6 @@ async def make_calls(ledger: PostgresLedger, order: dict[str, Any]) -> dict[str,
         request = HoldRequest(
             request_id=f"req_{uuid4().hex}",
             user_id=UUID(order["user_id"]),
-            workspace_id=None,
             model="test/model",
             tokens=order["tokens"],
             cost_nano_usd=order["cost_nano_usd"],
@@ -44,7 +44,7 @@ async def make_calls(ledger: PostgresLedger, order: dict[str, Any]) -> dict[str,
             return
         held.append(request.request_id)
         if order["settle"]:
-            usage = Usage(input_tokens=1, output_tokens=1, cost_nano_usd=order["cost_nano_usd"])
+            usage = Usage(counts=TokenCounts(input=1, output=1), cost_nano_usd=order["cost_nano_usd"])
             await ledger.settle(request.request_id, usage)
 
     await asyncio.gather(*(call() for _ in range(order["calls"])))

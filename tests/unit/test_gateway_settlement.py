@@ -7,10 +7,11 @@ import pytest
 
 from core.errors import InternalFault, Unavailable
 from llm_gateway import settlement
+from llm_gateway.accounting import TokenCounts
 from llm_gateway.limits.ledger import Hold, HoldRequest, Ledger, Usage
 from llm_gateway.settlement import Charge, DetachedTasks
 
-USED = Usage(input_tokens=1, output_tokens=2, cost_nano_usd=3)
+USED = Usage(counts=TokenCounts(input=1, output=2), cost_nano_usd=3)
 
 
 class ScriptedLedger(Ledger):
@@ -30,6 +31,12 @@ class ScriptedLedger(Ledger):
 
     async def void(self, request_id: str) -> None:
         await self._told(request_id, None)
+
+    async def reprice(self, request_id: str, tokens: int, cost_nano_usd: int) -> Hold:
+        raise AssertionError("nothing is repriced here")
+
+    async def upkeep(self) -> None:
+        pass
 
     async def renew(self, request_id: str, lease_s: float) -> bool:
         raise AssertionError("nothing is renewed here")
@@ -57,7 +64,7 @@ async def test_the_first_resolution_counts() -> None:
     charge = Charge(ledger, tasks, "call")
     charge.settle(USED)
     charge.void()
-    charge.settle(Usage(input_tokens=9, output_tokens=9, cost_nano_usd=9))
+    charge.settle(Usage(counts=TokenCounts(input=9, output=9), cost_nano_usd=9))
     assert await tasks.drain(5) == 0
     assert ledger.told == [("call", USED)]
 

@@ -42,6 +42,12 @@ class LeaseLedger(Ledger):
     async def void(self, request_id: str) -> None:
         pass
 
+    async def reprice(self, request_id: str, tokens: int, cost_nano_usd: int) -> Hold:
+        raise AssertionError("nothing is repriced here")
+
+    async def upkeep(self) -> None:
+        pass
+
     async def renew(self, request_id: str, lease_s: float) -> bool:
         self.asked.append(request_id)
         return request_id in self.alive

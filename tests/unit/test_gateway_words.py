@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from core.errors import ButtressError, InternalFault, NotFound, Unavailable
-from llm_gateway.limits.ledger import CallTooLarge, LimitExceeded, LimitName, Limits, LimitState
+from llm_gateway.limits.ledger import CallTooLarge, LimitExceeded, LimitName, LimitState
 from llm_gateway.providers.contract import FailureKind, ProviderFailure
 from llm_gateway.providers.rejections import failure_from_answer, read_retry_after
 from llm_gateway.wire.errors import error_of_failure
@@ -17,7 +17,6 @@ from llm_gateway.wire.headers import usd
 from llm_gateway.wire.openai_dialect import OPENAI, duration
 
 STATE = LimitState(limit=60, remaining=0, reset_s=12.5)
-STATES = Limits(requests=STATE, tokens=STATE, in_flight=STATE, month_nano_usd=STATE)
 
 
 @pytest.mark.parametrize(
@@ -64,17 +63,22 @@ def test_the_six_limit_headers() -> None:
         ("requests_per_minute", "requests", "rate_limit_exceeded", True),
         ("tokens_per_minute", "tokens", "rate_limit_exceeded", True),
         ("calls_in_flight", "requests", "rate_limit_exceeded", True),
+        ("tokens_per_day", "insufficient_quota", "insufficient_quota", False),
+        ("nano_usd_per_day", "insufficient_quota", "insufficient_quota", False),
         ("nano_usd_per_month", "insufficient_quota", "insufficient_quota", False),
     ],
 )
 def test_refusals_of_a_limit(name: LimitName, kind: str, code: str, may_retry: bool) -> None:
-    refusal = LimitExceeded("No.", limit_name=name, retry_after_s=3.2, states=STATES)
+    refusal = LimitExceeded(
+        "No.", scope="user", limit_name=name, retry_after_s=3.2, state=STATE, requests=None, tokens=STATE
+    )
     assert orjson.loads(OPENAI.error_body(refusal, "")) == {
         "error": {"message": "No.", "type": kind, "param": None, "code": code}
     }
     headers = dict(OPENAI.error_headers(refusal))
     assert headers[b"retry-after"] == b"4"
     assert headers[b"x-ratelimit-remaining-tokens"] == b"0"
+    assert b"x-ratelimit-limit-requests" not in headers, "there is no such limit"
     assert (b"x-should-retry" not in headers) == may_retry
 
 
@@ -82,7 +86,7 @@ def test_refusals_of_a_limit(name: LimitName, kind: str, code: str, may_retry: b
     ("error", "kind", "may_retry"),
     [
         (NotFound("No."), "invalid_request_error", False),
-        (CallTooLarge("No.", limit_name="tokens_per_minute", states=STATES), "invalid_request_error", False),
+        (CallTooLarge("No.", scope="key", limit_name="tokens_per_minute", state=STATE), "invalid_request_error", False),
         (InternalFault("No."), "server_error", True),
         (Unavailable("No."), "server_error", True),
     ],

@@ -1,137 +1,168 @@
-"""What the caller is told: which limit, for how long, how each limit stands, in whole sentences."""
+"""What the caller is told: which limit of whom, for how long, how it stands, in whole sentences."""
 
 from __future__ import annotations
 
-from uuid import UUID
-
 import pytest
 
+from core.errors import ButtressError
 from llm_gateway.limits.ledger import (
     CallTooLarge,
     DuplicateCall,
-    HoldRequest,
+    Hold,
+    HoldLost,
     LimitExceeded,
+    LimitName,
     LimitState,
+    Scope,
     UnknownCaller,
-    Usage,
 )
-from llm_gateway.limits.rules import hold_from_answer
+from llm_gateway.limits.rules import Answer, Verdict, hold_from_answer
 
-REQUEST = HoldRequest("req_1", UUID(int=1), None, "m", tokens=900, cost_nano_usd=1_500_000)
-ANSWER: dict[str, object] = {
-    "verdict": "held",
-    "limit_name": None,
-    "retry_after_ms": 0,
-    "requests_limit": 60,
-    "requests_remaining": 59,
-    "requests_reset_ms": 1000,
-    "tokens_limit": 6000,
-    "tokens_remaining": 100,
-    "tokens_reset_ms": 8750,
-    "in_flight_limit": 10,
-    "in_flight_remaining": 9,
-    "month_limit": 5_000_000_000,
-    "month_remaining": 1_000_000,
-    "month_reset_ms": 7_200_000,
-}
+REQUESTS, TOKENS = LimitState(60, 59, 1.0), LimitState(6000, 100, 8.75)
+TWO_HOURS_S = 7200.0
 
 
-def refused(limit_name: str, retry_after_ms: int = 1500, **columns: object) -> LimitExceeded:
+def told(answer: Answer) -> Hold:
+    return hold_from_answer("req_1", 900, 1_500_000, answer)
+
+
+def refused(
+    limit_name: LimitName, state: LimitState, *, scope: Scope = "user", retry_after_ms: int = 1500
+) -> LimitExceeded:
     with pytest.raises(LimitExceeded) as refusal:
-        hold_from_answer(
-            REQUEST,
-            {**ANSWER, "verdict": "refused", "limit_name": limit_name, "retry_after_ms": retry_after_ms, **columns},
+        told(
+            Answer(
+                verdict="refused",
+                scope=scope,
+                limit_name=limit_name,
+                retry_after_ms=retry_after_ms,
+                state=state,
+                requests=REQUESTS,
+                tokens=TOKENS,
+            )
         )
     return refusal.value
 
 
-def too_large(limit_name: str, **columns: object) -> CallTooLarge:
+def too_large(limit_name: LimitName, limit: int, *, scope: Scope = "user") -> CallTooLarge:
     with pytest.raises(CallTooLarge) as refusal:
-        hold_from_answer(REQUEST, {**ANSWER, "verdict": "too_large", "limit_name": limit_name, **columns})
+        told(Answer(verdict="too_large", scope=scope, limit_name=limit_name, state=LimitState(limit, limit, 0)))
     return refusal.value
 
 
-def test_a_hold_says_how_each_limit_stands() -> None:
-    hold = hold_from_answer(REQUEST, ANSWER)
-    assert hold.request_id == "req_1"
-    assert hold.requests == LimitState(60, 59, 1.0)
-    assert hold.tokens == LimitState(6000, 100, 8.75)
-    assert hold.in_flight == LimitState(10, 9, 0.0)
-    assert hold.month_nano_usd == LimitState(5_000_000_000, 1_000_000, 7200.0)
+def test_a_hold_says_how_the_rates_stand() -> None:
+    assert told(Answer(verdict="held", requests=REQUESTS, tokens=TOKENS)) == Hold("req_1", REQUESTS, TOKENS)
+    assert told(Answer(verdict="held")) == Hold("req_1", None, None)
 
 
 @pytest.mark.parametrize(
-    ("limit_name", "sentence"),
+    ("scope", "limit_name", "state", "sentence"),
     [
-        ("requests_per_minute", "You have 60 requests a minute, and they are used. Retry in 1.500 s."),
         (
+            "user",
+            "requests_per_minute",
+            LimitState(60, 0, 60),
+            "You have 60 requests a minute, and they are used. Retry in 1.500 s.",
+        ),
+        (
+            "key",
+            "requests_per_minute",
+            LimitState(60, 0, 60),
+            "This API key has 60 requests a minute, and they are used. Retry in 1.500 s.",
+        ),
+        (
+            "user",
             "tokens_per_minute",
+            TOKENS,
             "This call may use up to 900 tokens, and 100 of your 6000 a minute are left. Retry in 1.500 s.",
         ),
-        ("calls_in_flight", "You have 10 calls at a time, and all of them are running. Retry when one has ended."),
         (
+            "workspace",
+            "calls_in_flight",
+            LimitState(10, 0, 0),
+            "This workspace has 10 calls at a time, and all of them are running. Retry when one has ended.",
+        ),
+        (
+            "key",
+            "tokens_per_day",
+            LimitState(1000, 100, TWO_HOURS_S),
+            "This call may use up to 900 tokens, and 100 of this API key's 1000 a day are neither used nor held for "
+            "running calls. Retry when one has ended.",
+        ),
+        (
+            "user",
             "nano_usd_per_month",
-            "This call may cost up to $0.0015, and $0.001 of your $5 a month are neither spent nor held for running "
+            LimitState(5_000_000_000, 1_000_000, TWO_HOURS_S),
+            "This call may cost up to $0.0015, and $0.001 of your $5 a month are neither used nor held for running "
             "calls. Retry when one has ended.",
         ),
     ],
 )
-def test_a_refusal_names_the_limit_and_the_time(limit_name: str, sentence: str) -> None:
-    error = refused(limit_name)
-    assert (error.status, error.limit_name, error.retry_after_s) == (429, limit_name, 1.5)
+def test_a_refusal_names_the_limit_whose_it_is_and_the_time(
+    scope: Scope, limit_name: LimitName, state: LimitState, sentence: str
+) -> None:
+    error = refused(limit_name, state, scope=scope)
+    assert (error.status, error.scope, error.limit_name, error.retry_after_s) == (429, scope, limit_name, 1.5)
     assert error.message == sentence
-    assert error.states.tokens.remaining == 100
-    assert error.details == {"limit": limit_name}
+    assert (error.state, error.requests, error.tokens) == (state, REQUESTS, TOKENS)
+    assert error.details == {"limit": limit_name, "scope": scope}
 
 
 def test_rates_and_budgets_have_codes_of_their_own() -> None:
-    assert refused("tokens_per_minute").code == "rate_limit_exceeded"
-    assert refused("nano_usd_per_month").code == "budget_exceeded"
+    assert refused("tokens_per_minute", TOKENS).code == "rate_limit_exceeded"
+    assert refused("tokens_per_day", TOKENS).code == "budget_exceeded"
+    assert refused("nano_usd_per_month", TOKENS).code == "budget_exceeded"
 
 
-def test_money_that_is_spent_comes_back_with_the_month() -> None:
-    error = refused("nano_usd_per_month", retry_after_ms=7_200_000)
-    assert error.message.endswith("are left. The next month begins in 2.0 hours (UTC).")
-    assert error.retry_after_s == 7200
+@pytest.mark.parametrize(("limit_name", "period"), [("nano_usd_per_day", "day"), ("nano_usd_per_month", "month")])
+def test_money_that_is_spent_comes_back_with_the_day_or_the_month(limit_name: LimitName, period: str) -> None:
+    error = refused(limit_name, LimitState(5_000_000_000, 0, TWO_HOURS_S), retry_after_ms=7_200_000)
+    assert error.message.endswith(f"are left. The next {period} begins in 2.0 hours (UTC).")
+    assert error.retry_after_s == TWO_HOURS_S
 
 
 @pytest.mark.parametrize(
-    ("limit_name", "columns", "sentence"),
+    ("scope", "limit_name", "limit", "sentence"),
     [
         (
+            "user",
             "tokens_per_minute",
-            {"tokens_limit": 800},
+            800,
             "This call may use up to 900 tokens, and you have 800 a minute, so it would never fit. "
             "Shorten the prompt or ask for less output (`max_tokens`).",
         ),
         (
+            "key",
             "nano_usd_per_month",
-            {"month_limit": 1_000_000},
-            "This call may cost up to $0.0015, and you have $0.001 a month, so it would never fit. Shorten the prompt, "
-            "ask for less output (`max_tokens`), or use a cheaper model.",
+            1_000_000,
+            "This call may cost up to $0.0015, and this API key has $0.001 a month, so it would never fit. Shorten the "
+            "prompt, ask for less output (`max_tokens`), or use a cheaper model.",
         ),
-        ("nano_usd_per_month", {"month_limit": 0}, "Your plan allows no calls that cost money."),
-        ("requests_per_minute", {"requests_limit": 0}, "Your plan allows no calls."),
-        ("calls_in_flight", {"in_flight_limit": 0}, "Your plan allows no calls in flight."),
+        ("user", "nano_usd_per_day", 0, "Your plan allows no calls that cost money."),
+        ("user", "tokens_per_day", 0, "Your plan allows no calls that use tokens."),
+        ("user", "requests_per_minute", 0, "Your plan allows no calls."),
+        ("workspace", "calls_in_flight", 0, "This workspace allows no calls in flight."),
     ],
 )
-def test_what_never_fits_has_no_time_to_come_back(limit_name: str, columns: dict[str, object], sentence: str) -> None:
-    error = too_large(limit_name, **columns)
+def test_what_never_fits_has_no_time_to_come_back(
+    scope: Scope, limit_name: LimitName, limit: int, sentence: str
+) -> None:
+    error = too_large(limit_name, limit, scope=scope)
     assert (error.status, error.code, error.retry_after_s) == (400, "call_exceeds_limit", None)
-    assert (error.limit_name, error.message) == (limit_name, sentence)
+    assert (error.scope, error.limit_name, error.message) == (scope, limit_name, sentence)
 
 
-def test_a_second_call_with_the_same_id_is_a_conflict() -> None:
-    with pytest.raises(DuplicateCall) as refusal:
-        hold_from_answer(REQUEST, {**ANSWER, "verdict": "duplicate"})
-    assert refusal.value.status == 409
-
-
-def test_a_user_who_is_gone_is_not_authenticated() -> None:
-    with pytest.raises(UnknownCaller) as refusal:
-        hold_from_answer(REQUEST, {"verdict": "unknown_user"})
-    assert (refusal.value.status, refusal.value.code) == (401, "user_not_found")
-
-
-def test_every_class_of_tokens_counts_against_the_rate() -> None:
-    assert Usage(input_tokens=1, cached_input_tokens=20, output_tokens=300, cost_nano_usd=0).tokens == 321
+@pytest.mark.parametrize(
+    ("verdict", "kind", "status", "code"),
+    [
+        ("duplicate", DuplicateCall, 409, "duplicate_request_id"),
+        ("unknown_user", UnknownCaller, 401, "user_not_found"),
+        ("lost", HoldLost, 500, "hold_lost"),
+    ],
+)
+def test_other_verdicts_have_errors_of_their_own(
+    verdict: Verdict, kind: type[ButtressError], status: int, code: str
+) -> None:
+    with pytest.raises(kind) as refusal:
+        told(Answer(verdict=verdict))
+    assert (refusal.value.status, refusal.value.code) == (status, code)
