@@ -75,7 +75,7 @@ async def deliver_whole(call: Call, client: Client, *, deadline_s: float) -> Non
         (b"x-buttress-cost-usd", usd(used.cost_nano_usd)),
         (b"x-buttress-overhead-ms", b"%.2f" % (call.overhead_s() * 1000)),
     ]
-    await client.answer_json(200, raw, headers)
+    await client.answer_json(200, whole.body or raw, headers)
 
 
 async def deliver_stream(call: Call, client: Client, *, deadline_s: float) -> None:

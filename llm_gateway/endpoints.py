@@ -20,6 +20,8 @@ from llm_gateway.wire.format import Dialect, Format
 from llm_gateway.wire.models import model_body, models_body
 from llm_gateway.wire.openai_chat import CHAT
 from llm_gateway.wire.openai_dialect import OPENAI
+from llm_gateway.wire.openai_embeddings import EMBEDDINGS
+from llm_gateway.wire.openai_responses import RESPONSES
 
 log = get_logger(__name__)
 
@@ -28,6 +30,8 @@ _MODELS: Final = "/v1/models"
 # Every address that answers calls (POST); a new format is a line here.
 FORMATS: Final[Mapping[str, Format]] = {
     "/v1/chat/completions": CHAT,
+    "/v1/responses": RESPONSES,
+    "/v1/embeddings": EMBEDDINGS,
 }
 
 
@@ -83,6 +87,8 @@ class Endpoints:
         elif path.startswith(_MODELS + "/"):
             _require_method(scope, "GET")
             await self._show_model(client, path.removeprefix(_MODELS + "/"))
+        elif path.startswith("/v1/responses/"):
+            raise NotFound("Responses are not kept here, so none can be fetched, listed, cancelled or deleted.")
         else:
             raise NotFound(f"The gateway has no such address. It answers {_MODELS}, {', '.join(FORMATS)}.")
 

@@ -79,14 +79,14 @@ def estimate_chat(body: Mapping[str, object], bounds: ModelBounds) -> Estimate:
 
     Raises: InvalidInput naming the field that is wrong; UnboundedCall for what has no bound.
     """
-    _refuse_unbounded(body)
+    refuse_unbounded(body)
     messages = body.get("messages")
     if not isinstance(messages, list) or not messages:
         raise InvalidInput("`messages` must be a list with at least one message.", details={"param": "messages"})
     prompt = TOKENS_A_CALL + sum(
         _message_tokens(message, position, bounds) for position, message in enumerate(messages)
     )
-    prompt += _bytes({name: value for name, value in body.items() if name != "messages"})
+    prompt += json_bytes({name: value for name, value in body.items() if name != "messages"})
     if body.get("tools") or body.get("functions"):
         prompt += TOKENS_FOR_TOOLS
     return Estimate(
@@ -94,11 +94,12 @@ def estimate_chat(body: Mapping[str, object], bounds: ModelBounds) -> Estimate:
         prompt_tokens=min(prompt, bounds.context_window),
         max_output_tokens=_max_output_tokens(body, bounds),
         choices=_choices(body),
-        predicted_tokens=0 if body.get("prediction") is None else _bytes(body["prediction"]),
+        predicted_tokens=0 if body.get("prediction") is None else json_bytes(body["prediction"]),
     )
 
 
-def _refuse_unbounded(body: Mapping[str, object]) -> None:
+def refuse_unbounded(body: Mapping[str, object]) -> None:
+    """No field of the body makes the call cost more than its tokens do. Raises: UnboundedCall."""
     for field, what in _UNBOUNDED_FIELDS.items():
         if body.get(field) is not None:
             raise UnboundedCall(f"{what} is not supported here: leave out `{field}`.", details={"param": field})
@@ -136,9 +137,9 @@ def _message_tokens(message: object, position: int, bounds: ModelBounds) -> int:
         raise UnboundedCall("This model takes no audio here.", details={"param": f"messages[{position}].audio"})
     content = message.get("content")
     if not isinstance(content, list):
-        return TOKENS_A_MESSAGE + _bytes(message)
+        return TOKENS_A_MESSAGE + json_bytes(message)
     rest = {name: value for name, value in message.items() if name != "content"}
-    return TOKENS_A_MESSAGE + _bytes(rest) + _parts_tokens(content, f"messages[{position}].content", bounds)
+    return TOKENS_A_MESSAGE + json_bytes(rest) + _parts_tokens(content, f"messages[{position}].content", bounds)
 
 
 def _parts_tokens(parts: Sequence[object], where: str, bounds: ModelBounds) -> int:
@@ -147,9 +148,9 @@ def _parts_tokens(parts: Sequence[object], where: str, bounds: ModelBounds) -> i
         fields: dict[str, object] = part if isinstance(part, dict) else {}
         kind = fields.get("type")
         if isinstance(kind, str) and kind in _TEXT_PARTS:
-            tokens += _bytes(fields)
+            tokens += json_bytes(fields)
         elif kind == "image_url" and bounds.image_tokens is not None:
-            tokens += bounds.image_tokens + _bytes({name: value for name, value in fields.items() if name != kind})
+            tokens += bounds.image_tokens + json_bytes({name: value for name, value in fields.items() if name != kind})
         else:
             shown = kind if isinstance(kind, str) else "?"
             raise UnboundedCall(
@@ -160,7 +161,7 @@ def _parts_tokens(parts: Sequence[object], where: str, bounds: ModelBounds) -> i
 
 def _max_output_tokens(body: Mapping[str, object], bounds: ModelBounds) -> int:
     """What the caller asks for, at most what the model can; all the model can for a caller who does not say."""
-    asked = [_positive(body, name) for name in ("max_tokens", "max_completion_tokens") if body.get(name) is not None]
+    asked = [positive(body, name) for name in ("max_tokens", "max_completion_tokens") if body.get(name) is not None]
     return min(max(asked, default=bounds.max_output_tokens), bounds.max_output_tokens)
 
 
@@ -168,20 +169,21 @@ def _choices(body: Mapping[str, object]) -> int:
     choices = 1
     for name in ("n", "best_of"):
         if body.get(name) is not None:
-            choices = max(choices, _positive(body, name))
+            choices = max(choices, positive(body, name))
             if choices > MOST_CHOICES:
                 raise InvalidInput(f"`{name}` must be at most {MOST_CHOICES}.", details={"param": name})
     return choices
 
 
-def _positive(body: Mapping[str, object], name: str) -> int:
+def positive(body: Mapping[str, object], name: str) -> int:
+    """The value of a field that is there. Raises: InvalidInput unless it is a whole number above zero."""
     number = body[name]
     if isinstance(number, bool) or not isinstance(number, int) or number < 1:
         raise InvalidInput(f"`{name}` must be a whole number of at least 1.", details={"param": name})
     return number
 
 
-def _bytes(value: object) -> int:
+def json_bytes(value: object) -> int:
     """How many bytes the value has as compact JSON in UTF-8: at least as many as there are in its strings."""
     try:
         return len(orjson.dumps(value))

@@ -66,11 +66,12 @@ class WholeAnswer:
     """What is read off an answer that is not streamed.
 
     `counts` is what the provider reported, None where it did not or the figures are nonsense; then `text_bytes`, the
-    UTF-8 bytes that the model wrote, are estimated with.
+    UTF-8 bytes that the model wrote, are estimated with. `body` is what the client gets instead of the provider's own.
     """
 
     counts: TokenCounts | None
     text_bytes: int
+    body: bytes | None = None
 
 
 class StreamReader(Protocol):

@@ -1,0 +1,167 @@
+"""OpenAI responses on their way back: bytes pass, usage is read, a provider's own words about a failure are not shown.
+
+    response.created · response.in_progress · (response.….delta)* · response.completed | .incomplete | .failed
+
+Source: OpenAI API reference, "Streaming events" and "The response object" (2026-11).
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+import orjson
+
+from llm_gateway.accounting import TokenCounts
+from llm_gateway.providers.rejections import KNOWN_CODES
+from llm_gateway.wire.answer_stream import AnswerStream
+from llm_gateway.wire.format import AnswerUnusable, StreamFault, WholeAnswer
+from llm_gateway.wire.openai_answer import DONE
+from llm_gateway.wire.openai_dialect import error_object
+from llm_gateway.wire.openai_usage import count, shares
+from llm_gateway.wire.sse import SseSplitter, event_data
+
+if TYPE_CHECKING:
+    from core.errors import ButtressError
+
+# The first and the last events repeat the request's instructions and tools, so they may be as long as a request.
+MAX_EVENT_BYTES: Final = 16 * 1024 * 1024
+
+_TERMINAL: Final = frozenset({"response.completed", "response.incomplete", "response.failed"})
+_FINAL_STATUSES: Final = ("completed", "failed", "incomplete")
+# Shown beside the output and not part of it: a summary may be longer than what it sums up.
+_SUMMARY_DELTA: Final = "response.reasoning_summary_text.delta"
+_WRITTEN: Final = ("arguments", "input", "refusal", "text")
+_FAILURE_CODES: Final = KNOWN_CODES | {"rate_limit_exceeded", "server_error"}
+_FAILURE: Final = "The model's provider failed before the answer was complete."
+
+
+def read_usage(raw: object) -> TokenCounts | None:
+    """The usage object of a response, by class; None where it is missing, null or nonsense.
+
+    OpenAI writes its cache for half an hour; that is its only price for writing, so it counts as the shorter kind.
+    """
+    if not isinstance(raw, dict):
+        return None
+    prompt, output = count(raw.get("input_tokens")), count(raw.get("output_tokens"))
+    if prompt is None or output is None:
+        return None
+    of_prompt, of_output = _object(raw.get("input_tokens_details")), _object(raw.get("output_tokens_details"))
+    written, cached = shares(prompt, of_prompt.get("cache_write_tokens"), of_prompt.get("cached_tokens"))
+    [reasoning] = shares(output, of_output.get("reasoning_tokens"))
+    return TokenCounts(
+        input=prompt - written - cached,
+        cached_input=cached,
+        cache_write_5m=written,
+        output=output - reasoning,
+        reasoning=reasoning,
+    )
+
+
+def read_response(raw: bytes) -> WholeAnswer:
+    """What a whole answer used. One that failed is passed on without the provider's own words.
+
+    Raises: AnswerUnusable when it is not a response that has come to its end.
+    """
+    try:
+        answer = orjson.loads(raw)
+    except orjson.JSONDecodeError as error:
+        raise AnswerUnusable from error
+    if not isinstance(answer, dict) or not isinstance(answer.get("output"), list):
+        raise AnswerUnusable
+    if answer.get("status", "completed") not in _FINAL_STATUSES:
+        raise AnswerUnusable
+    text_bytes = _written_bytes(answer["output"])
+    if answer.get("error"):
+        return WholeAnswer(_used_by_failed(answer, text_bytes), text_bytes, body=orjson.dumps(_without_words(answer)))
+    return WholeAnswer(read_usage(answer.get("usage")), text_bytes)
+
+
+class ResponsesStream(AnswerStream):
+    """One streamed answer. Every byte passes, but for the provider's own words about a failure."""
+
+    __slots__ = ("_next_number",)
+
+    def __init__(self, *, held_tokens: int) -> None:
+        super().__init__(held_tokens=held_tokens)
+        self._splitter = SseSplitter(max_event_bytes=MAX_EVENT_BYTES)
+        self._next_number = 0
+
+    def error_event(self, error: ButtressError, request_id: str) -> bytes:
+        """As documented, flat, and with the object that the service sends and for which the SDKs raise APIError."""
+        said = error_object(error)
+        flat = {name: said[name] for name in ("code", "message", "param")}
+        return _event("error", {**flat, "sequence_number": self._next_number, "error": said})
+
+    def _read(self, event: bytes) -> bytes:
+        data = event_data(event)
+        if data is None or data == DONE:
+            return event
+        seen = self._parse(data)
+        if seen is None:
+            return b""
+        kind = seen.get("type")
+        if kind == "error" or seen.get("error"):
+            self.fault = StreamFault.PROVIDER_ERROR
+            self.counts = _used_by_failed({}, self.text_bytes)
+            return b""
+        self._next_number = (count(seen.get("sequence_number")) or self._next_number) + 1
+        if not isinstance(kind, str):
+            return event
+        if kind.endswith(".delta"):
+            self._count_output(kind, seen.get("delta"))
+            return b"" if self.fault else event
+        return self._finish(event, kind, seen) if kind in _TERMINAL else event
+
+    def _count_output(self, kind: str, delta: object) -> None:
+        size = len(delta.encode("utf-8", "surrogatepass")) if isinstance(delta, str) else 0
+        if kind == _SUMMARY_DELTA:
+            self.chunks += 1
+            self.text_bytes += size
+        elif size:
+            self._count_chunk(size)
+
+    def _finish(self, event: bytes, kind: str, seen: dict[str, object]) -> bytes:
+        """The last event. Some servers send no deltas for some of what they write; all of it stands here."""
+        self.ended = True
+        answer = _object(seen.get("response"))
+        self.text_bytes = max(self.text_bytes, _written_bytes(answer.get("output")))
+        if kind != "response.failed":
+            self.counts = read_usage(answer.get("usage")) or self.counts
+            return event
+        self.counts = _used_by_failed(answer, self.text_bytes)
+        return _event(kind, {**seen, "response": _without_words(answer)})
+
+
+def _used_by_failed(failed: dict[str, object], text_bytes: int) -> TokenCounts | None:
+    """What a failed response used: nothing, where the provider reports no usage and nothing came.
+
+    So it is when OpenAI has the request's headers answered before it looks at its account's quota, say.
+    """
+    reported = read_usage(failed.get("usage"))
+    return TokenCounts() if reported is None and not text_bytes else reported
+
+
+def _without_words(failed: dict[str, object]) -> dict[str, object]:
+    """A failed response as the client may see it: a code that we know, and a sentence of ours."""
+    code = _object(failed.get("error")).get("code")
+    known = code if isinstance(code, str) and code in _FAILURE_CODES else "server_error"
+    return {**failed, "error": {"code": known, "message": _FAILURE}}
+
+
+def _event(kind: str, fields: dict[str, object]) -> bytes:
+    return b"event: %s\ndata: %s\n\n" % (kind.encode(), orjson.dumps({"type": kind, **fields}))
+
+
+def _written_bytes(items: object) -> int:
+    """The UTF-8 bytes that the model wrote into these output items or their parts."""
+    size = 0
+    for item in items if isinstance(items, list) else ():
+        if isinstance(item, dict):
+            written = [item[name] for name in _WRITTEN if isinstance(item.get(name), str)]
+            size += sum(len(text.encode("utf-8", "surrogatepass")) for text in written)
+            size += _written_bytes(item.get("content")) + _written_bytes(item.get("summary"))
+    return size
+
+
+def _object(value: object) -> dict[str, object]:
+    return value if isinstance(value, dict) else {}
