@@ -130,7 +130,7 @@ async def test_without_a_database_calls_are_refused_within_a_second_and_work_aga
     await proxy.listen()
     await settle_as_the_gateway_does(ledger, request.request_id)
     await until(lambda: in_flight_is(database, user_id, 0))
-    spent = await database.fetchval("select spent_nano_usd from gateway.meters where subject_id = $1", user_id)
+    spent = await database.fetchval("select month_nano_usd from gateway.meters where subject_id = $1", user_id)
     assert spent == 700
 
 
@@ -169,7 +169,7 @@ async def test_what_a_killed_process_held_is_charged_in_full_once_its_lease_has_
     assert {(row["state"], row["estimated"], row["cost_nano_usd"]) for row in rows} == {("expired", True, 1000)}
     meter = await database.fetchrow("select * from gateway.meters where subject_id = $1", user_id)
     assert meter is not None
-    assert (meter["in_flight"], meter["held_nano_usd"], meter["spent_nano_usd"]) == (0, 0, 5000)
+    assert (meter["in_flight"], meter["held_nano_usd"], meter["month_nano_usd"]) == (0, 0, 5000)
 
 
 async def settle_as_the_gateway_does(ledger: PostgresLedger, request_id: str) -> None:

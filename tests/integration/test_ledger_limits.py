@@ -127,7 +127,7 @@ async def test_reaper_charges_what_was_held_and_says_that_it_guessed(clockwork: 
     [row] = await clockwork.usage("a")
     assert (row["state"], row["outcome"], row["estimated"], row["cost_nano_usd"]) == ("expired", "unknown", True, 700)
     assert row["input_tokens"] == 500
-    assert (await clockwork.meter(user_id))["spent_nano_usd"] == 700
+    assert (await clockwork.meter(user_id))["month_nano_usd"] == 700
 
 
 async def test_reaper_takes_no_more_than_its_batch_and_the_most_overdue_first(clockwork: Clockwork) -> None:
@@ -167,15 +167,17 @@ async def test_an_edit_counts_from_the_next_call_and_forgets_nothing(clockwork: 
 async def test_limits_come_from_the_user_then_their_plan_then_the_default_plan(clockwork: Clockwork) -> None:
     await clockwork.database.execute(
         "insert into gateway.plans (name, requests_per_minute, tokens_per_minute, calls_in_flight, nano_usd_per_month)"
-        " values ('pro', 600, 700, 80, 900)"
+        " values ('silver', 600, 700, 80, 900)"
     )
     user_id = await new_user(clockwork.database)
     free = await clockwork.database.fetchval("select requests_per_minute from gateway.plans where is_default")
     assert (await clockwork.hold(NOW_US, user_id))["requests_limit"] == free
-    await clockwork.database.execute("insert into gateway.user_limits (user_id, plan) values ($1, 'pro')", user_id)
+    await clockwork.database.execute(
+        "insert into gateway.limits (scope, subject_id, plan) values ('user', $1, 'silver')", user_id
+    )
     on_plan = await clockwork.hold(NOW_US, user_id)
     assert [on_plan[f"{name}_limit"] for name in ("requests", "tokens", "in_flight", "month")] == [600, 700, 80, 900]
-    await clockwork.database.execute("update gateway.user_limits set tokens_per_minute = 42")
+    await clockwork.database.execute("update gateway.limits set tokens_per_minute = 42")
     assert (await clockwork.hold(NOW_US, user_id))["tokens_limit"] == 42
 
 

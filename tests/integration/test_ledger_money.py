@@ -57,7 +57,7 @@ async def test_a_hold_across_midnight_of_the_first_is_paid_by_the_month_it_ends_
     assert (await clockwork.hold(january, user_id, cost_nano_usd=400))["verdict"] == "held"
     await clockwork.settle(january, "across", cost_nano_usd=50)
     meter = await clockwork.meter(user_id)
-    assert (str(meter["month"]), meter["spent_nano_usd"], meter["held_nano_usd"]) == ("2028-01-01", 50, 400)
+    assert (str(meter["month"]), meter["month_nano_usd"], meter["held_nano_usd"]) == ("2028-01-01", 50, 400)
 
 
 async def test_a_clock_that_steps_back_over_the_first_does_not_forget_the_month(clockwork: Clockwork) -> None:

@@ -69,7 +69,7 @@ async def test_a_budget_is_never_passed_by_more_than_zero(stack: RunningStack, d
     assert refused == {"nano_usd_per_month": 151}
     meter = await database.fetchrow("select * from gateway.meters where subject_id = $1", user_id)
     assert meter is not None
-    assert (meter["spent_nano_usd"], meter["held_nano_usd"], meter["in_flight"]) == (spent, 0, 0)
+    assert (meter["month_nano_usd"], meter["held_nano_usd"], meter["in_flight"]) == (spent, 0, 0)
 
 
 async def test_a_users_first_calls_at_once_make_one_meter(
@@ -125,7 +125,7 @@ async def test_settle_void_and_reap_at_once_end_a_call_once(
     meter = await database.fetchrow("select * from gateway.meters where subject_id = $1", user_id)
     assert meter is not None
     assert (meter["in_flight"], meter["held_nano_usd"]) == (0, 0)
-    assert meter["spent_nano_usd"] == sum(row["cost_nano_usd"] for row in rows)
+    assert meter["month_nano_usd"] == sum(row["cost_nano_usd"] for row in rows)
 
 
 async def test_limits_hold_at_every_moment_while_calls_come_and_go(
@@ -152,7 +152,7 @@ async def test_limits_hold_at_every_moment_while_calls_come_and_go(
             over.extend(
                 await database.fetch(
                     "select * from gateway.meters where subject_id = $1"
-                    " and (in_flight > 5 or spent_nano_usd + held_nano_usd > 100000)",
+                    " and (in_flight > 5 or month_nano_usd + held_nano_usd > 100000)",
                     user_id,
                 )
             )

@@ -160,12 +160,12 @@ class Simulation:
         if not model.made_something:
             return
         meter = await self.clockwork.meter(user_id)
-        for column in ("requests_tat_ns", "tokens_tat_ns", "tokens_returned_ns", "month", "spent_nano_usd"):
+        for column in ("requests_tat_ns", "tokens_tat_ns", "tokens_returned_ns", "month", "month_nano_usd"):
             assert meter[column] == getattr(model, column), column
         assert (meter["in_flight"], meter["held_nano_usd"]) == (totals["in_flight"], totals["held"])
-        assert meter["spent_nano_usd"] == totals["spent"]
+        assert meter["month_nano_usd"] == totals["spent"]
         if not self.edits:  # without edits and debt nothing is ever over its limit
-            assert meter["spent_nano_usd"] + meter["held_nano_usd"] <= model.limits.nano_usd_per_month
+            assert meter["month_nano_usd"] + meter["held_nano_usd"] <= model.limits.nano_usd_per_month
             assert meter["in_flight"] <= model.limits.calls_in_flight
 
 

@@ -84,7 +84,7 @@ async def add_users(database_url: str, number: int) -> list[UUID]:
     )
     await database.execute("insert into auth.users (id) select unnest($1::uuid[])", user_ids)
     await database.execute(
-        "insert into gateway.user_limits (user_id, plan) select unnest($1::uuid[]), 'load'", user_ids
+        "insert into gateway.limits (scope, subject_id, plan) select 'user', unnest($1::uuid[]), 'load'", user_ids
     )
     await database.close()
     return user_ids

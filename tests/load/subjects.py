@@ -119,9 +119,10 @@ async def _callers(stack: RunningStack, users: int) -> tuple[Caller, ...]:
         callers = [await new_caller(stack, database) for _ in range(users)]
         await database.executemany(
             """
-            insert into gateway.user_limits
-                (user_id, requests_per_minute, tokens_per_minute, calls_in_flight, nano_usd_per_month)
-            values ($1, 1000000, 1000000000, 100000, 1000000000000000)
+            insert into gateway.limits
+                (scope, subject_id, requests_per_minute, tokens_per_minute, calls_in_flight, tokens_per_day,
+                 nano_usd_per_day, nano_usd_per_month)
+            values ('user', $1, 1000000, 1000000000, 100000, 1000000000000, 1000000000000000, 1000000000000000)
             """,
             [(caller.user_id,) for caller in callers],
         )

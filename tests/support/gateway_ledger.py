@@ -27,14 +27,14 @@ async def open_holds(database: asyncpg.Connection, caller: Caller) -> int:
 
 
 async def set_limits(database: asyncpg.Connection, caller: Caller, **limits: int) -> None:
-    """The caller has these limits of their own (columns of gateway.user_limits), from the next call on."""
+    """The caller has these limits of their own (columns of gateway.limits), from the next call on."""
     names = sorted(limits)
     columns = ", ".join(names)
     values = ", ".join(f"${position + 2}" for position in range(len(names)))
     changes = ", ".join(f"{name} = excluded.{name}" for name in names)
     await database.execute(
-        f"insert into gateway.user_limits (user_id, {columns}) values ($1, {values})"
-        f" on conflict (user_id) do update set {changes}",
+        f"insert into gateway.limits (scope, subject_id, {columns}) values ('user', $1, {values})"
+        f" on conflict (scope, subject_id) do update set {changes}",
         caller.user_id,
         *(limits[name] for name in names),
     )

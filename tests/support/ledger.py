@@ -11,6 +11,8 @@ from uuid import UUID, uuid4
 
 import asyncpg
 
+from llm_gateway.limits.ledger import Scope
+
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 NOW_US = 1_800_000_000_000_000  # 2027-01-15 08:00 UTC, microseconds: PostgreSQL's resolution
 
@@ -25,6 +27,8 @@ class TestLimits:
     tokens_per_minute: int = 1_000_000
     calls_in_flight: int = 1000
     nano_usd_per_month: int = 10**12
+    tokens_per_day: int | None = 10**9
+    nano_usd_per_day: int | None = 10**12
 
 
 async def new_user(database: asyncpg.Connection, limits: TestLimits | None = None) -> UUID:
@@ -40,24 +44,32 @@ async def new_user(database: asyncpg.Connection, limits: TestLimits | None = Non
     return user_id
 
 
-async def set_limits(database: asyncpg.Connection, user_id: UUID, limits: TestLimits) -> None:
-    """The user's limits are these from now on."""
+async def set_limits(
+    database: asyncpg.Connection, subject_id: UUID, limits: TestLimits, *, scope: Scope = "user"
+) -> None:
+    """The subject's limits are these from now on."""
     await database.execute(
         """
-        insert into gateway.user_limits (
-            user_id, requests_per_minute, tokens_per_minute, calls_in_flight, nano_usd_per_month
+        insert into gateway.limits (
+            scope, subject_id, requests_per_minute, tokens_per_minute, calls_in_flight, tokens_per_day,
+            nano_usd_per_day, nano_usd_per_month
         )
-        values ($1, $2, $3, $4, $5)
-        on conflict (user_id) do update set
+        values ($1, $2, $3, $4, $5, $6, $7, $8)
+        on conflict (scope, subject_id) do update set
             requests_per_minute = excluded.requests_per_minute,
             tokens_per_minute = excluded.tokens_per_minute,
             calls_in_flight = excluded.calls_in_flight,
+            tokens_per_day = excluded.tokens_per_day,
+            nano_usd_per_day = excluded.nano_usd_per_day,
             nano_usd_per_month = excluded.nano_usd_per_month
         """,
-        user_id,
+        scope,
+        subject_id,
         limits.requests_per_minute,
         limits.tokens_per_minute,
         limits.calls_in_flight,
+        limits.tokens_per_day,
+        limits.nano_usd_per_day,
         limits.nano_usd_per_month,
     )
 

@@ -58,7 +58,7 @@ class UserModel:
     tokens_returned_ns: int = 0
     month: date = date.min
     made_something: bool = False
-    spent_nano_usd: int = 0
+    month_nano_usd: int = 0
     holds: dict[str, ModelHold] = field(default_factory=dict)
     usage: dict[str, ModelUsage] = field(default_factory=dict)
 
@@ -70,13 +70,13 @@ class UserModel:
         self, now_us: int, request_id: str, attempt: UUID, *, tokens: int, cost_nano_usd: int, lease_ms: int
     ) -> tuple[str, Refusal | None]:
         """The verdict, and what stood in the way."""
-        before = (self.requests_tat_ns, self.tokens_tat_ns, self.tokens_returned_ns, self.month, self.spent_nano_usd)
+        before = (self.requests_tat_ns, self.tokens_tat_ns, self.tokens_returned_ns, self.month, self.month_nano_usd)
         self._catch_up(now_us)
         refusal = self._refusal(now_us, tokens, cost_nano_usd)
         known = self.holds.get(request_id)
         if refusal is not None or known is not None or request_id in self.usage:
             # nothing is written, so the database has not caught up either
-            (self.requests_tat_ns, self.tokens_tat_ns, self.tokens_returned_ns, self.month, self.spent_nano_usd) = (
+            (self.requests_tat_ns, self.tokens_tat_ns, self.tokens_returned_ns, self.month, self.month_nano_usd) = (
                 before
             )
             if known is not None and known.attempt == attempt:
@@ -115,7 +115,7 @@ class UserModel:
             self.tokens_tat_ns -= returned_ns
             self.tokens_returned_ns += returned_ns
         self._roll_over(now_us)
-        self.spent_nano_usd += cost_nano_usd
+        self.month_nano_usd += cost_nano_usd
         self.usage[request_id] = ModelUsage(
             request_id=request_id,
             state=state,
@@ -149,7 +149,7 @@ class UserModel:
     def _roll_over(self, now_us: int) -> None:
         month = first_of_month(now_us)
         if month > self.month:
-            self.month, self.spent_nano_usd = month, 0
+            self.month, self.month_nano_usd = month, 0
 
     def _refusal(self, now_us: int, tokens: int, cost_nano_usd: int) -> Refusal | None:
         limits, now_ns = self.limits, now_us * 1000
@@ -172,11 +172,11 @@ class UserModel:
 
     def _money_wait_ms(self, now_us: int, cost_nano_usd: int) -> int:
         limit = self.limits.nano_usd_per_month
-        if cost_nano_usd == 0 or self.spent_nano_usd + self.held_nano_usd + cost_nano_usd <= limit:
+        if cost_nano_usd == 0 or self.month_nano_usd + self.held_nano_usd + cost_nano_usd <= limit:
             return 0
         if cost_nano_usd > limit:
             return FOR_EVER_MS
-        if self.spent_nano_usd + cost_nano_usd <= limit:
+        if self.month_nano_usd + cost_nano_usd <= limit:
             return 1000
         return -(-(start_of_next_month_us(now_us) - now_us) // 1000)
 

@@ -59,7 +59,7 @@ set search_path = ''
 set enable_seqscan = off -- a small table is no reason to read every dead version of a hot row
 as $$
 declare
-    l gateway.effective_user_limits;
+    l gateway.effective_limits;
     m gateway.meters;
     a gateway.hold_answer;
     v_now timestamptz;
@@ -76,7 +76,7 @@ begin
         raise exception 'a hold needs tokens, cost and lease in range' using errcode = 'invalid_parameter_value';
     end if;
 
-    select * into l from gateway.effective_user_limits where user_id = p_user_id;
+    select * into l from gateway.effective_limits where scope = 'user' and subject_id = p_user_id;
     if not found then
         if exists (select from auth.users where id = p_user_id) then
             raise exception 'gateway.plans has no default plan' using errcode = 'object_not_in_prerequisite_state';
@@ -99,7 +99,7 @@ begin
     v_month := date_trunc('month', v_now at time zone 'UTC');
     if v_month > m.month then
         m.month := v_month;
-        m.spent_nano_usd := 0;
+        m.month_nano_usd := 0;
     end if;
     v_month_reset_ms := ceil(extract(epoch from ((m.month + interval '1 month') at time zone 'UTC') - v_now) * 1000);
 
@@ -146,9 +146,9 @@ begin
         a.retry_after_ms := v_wait_ms;
     end if;
     v_wait_ms := case
-        when p_cost_nano_usd = 0 or m.spent_nano_usd + m.held_nano_usd + p_cost_nano_usd <= l.nano_usd_per_month then 0
+        when p_cost_nano_usd = 0 or m.month_nano_usd + m.held_nano_usd + p_cost_nano_usd <= l.nano_usd_per_month then 0
         when p_cost_nano_usd > l.nano_usd_per_month then 9000000000000
-        when m.spent_nano_usd + p_cost_nano_usd <= l.nano_usd_per_month then 1000
+        when m.month_nano_usd + p_cost_nano_usd <= l.nano_usd_per_month then 1000
         else v_month_reset_ms
     end;
     if v_wait_ms > a.retry_after_ms then
@@ -158,10 +158,10 @@ begin
 
     if a.limit_name is null then
         insert into gateway.holds (
-            request_id, attempt, user_id, workspace_id, model, tokens, tokens_end_ns, cost_nano_usd, held_at, lease_expires_at
+            request_id, attempt, user_id, workspace_id, model, tokens, user_tokens_end_ns, key_tokens_end_ns, workspace_tokens_end_ns, cost_nano_usd, held_at, lease_expires_at
         ) values (
             p_request_id, p_attempt, p_user_id, p_workspace_id, p_model, p_tokens,
-            m.tokens_tat_ns + p_tokens * v_token_ns + m.tokens_returned_ns,
+            m.tokens_tat_ns + p_tokens * v_token_ns + m.tokens_returned_ns, 0, 0,
             p_cost_nano_usd, v_now, v_now + p_lease_ms * interval '1 millisecond'
         )
         on conflict do nothing;
@@ -187,7 +187,7 @@ begin
             in_flight = m.in_flight,
             month = m.month,
             held_nano_usd = m.held_nano_usd,
-            spent_nano_usd = m.spent_nano_usd
+            month_nano_usd = m.month_nano_usd
         where scope = 'user' and subject_id = p_user_id;
         a.verdict := 'held';
     else
@@ -215,7 +215,7 @@ begin
     a.in_flight_limit := l.calls_in_flight;
     a.in_flight_remaining := greatest(0, l.calls_in_flight - m.in_flight);
     a.month_limit := l.nano_usd_per_month;
-    a.month_remaining := greatest(0, l.nano_usd_per_month - m.spent_nano_usd - m.held_nano_usd);
+    a.month_remaining := greatest(0, l.nano_usd_per_month - m.month_nano_usd - m.held_nano_usd);
     a.month_reset_ms := v_month_reset_ms;
     return a;
 end

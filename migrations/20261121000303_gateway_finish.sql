@@ -52,7 +52,7 @@ begin
     v_month := date_trunc('month', v_now at time zone 'UTC');
     if v_month > m.month then
         m.month := v_month;
-        m.spent_nano_usd := 0;
+        m.month_nano_usd := 0;
     end if;
 
     v_token_ns := gateway.unit_ns(m.tokens_limit);
@@ -65,7 +65,7 @@ begin
         -- already, and returning it a second time would let more through than the limit. Its stretch ends where it ended at
         -- the hold, less whatever has been given back since.
         v_returned_ns := greatest(
-            0, least((h.tokens - v_tokens) * v_token_ns, h.tokens_end_ns - m.tokens_returned_ns - v_now_ns)
+            0, least((h.tokens - v_tokens) * v_token_ns, h.user_tokens_end_ns - m.tokens_returned_ns - v_now_ns)
         );
         m.tokens_tat_ns := m.tokens_tat_ns - v_returned_ns;
         m.tokens_returned_ns := m.tokens_returned_ns + v_returned_ns;
@@ -77,7 +77,7 @@ begin
         in_flight = in_flight - 1,
         month = m.month,
         held_nano_usd = held_nano_usd - h.cost_nano_usd,
-        spent_nano_usd = m.spent_nano_usd + p_cost_nano_usd
+        month_nano_usd = m.month_nano_usd + p_cost_nano_usd
     where scope = 'user' and subject_id = h.user_id;
 
     insert into gateway.usage (

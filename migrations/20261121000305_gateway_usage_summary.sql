@@ -21,19 +21,41 @@ as $$
     select
         days.day,
         days.model,
-        count(*),
-        count(*) filter (where days.estimated),
+        sum(days.calls)::bigint,
+        sum(days.estimated_calls)::bigint,
         sum(days.input_tokens)::bigint,
         sum(days.cached_input_tokens)::bigint,
         sum(days.output_tokens)::bigint,
         sum(days.cost_nano_usd)::bigint
     from (
-        select (u.settled_at at time zone 'UTC')::date as day, u.*
+        select
+            (u.settled_at at time zone 'UTC')::date as day,
+            u.model,
+            1 as calls,
+            u.estimated::integer as estimated_calls,
+            u.input_tokens::bigint + u.cache_write_5m_tokens + u.cache_write_1h_tokens + u.input_audio_tokens as input_tokens,
+            u.cached_input_tokens,
+            u.output_tokens::bigint + u.reasoning_tokens + u.output_audio_tokens as output_tokens,
+            u.cost_nano_usd
         from gateway.usage as u
         where u.user_id = (select auth.uid())
             and u.state <> 'voided'
             and u.settled_at >= greatest(usage_summary.since, usage_summary.until - 366)::timestamp at time zone 'UTC'
             and u.settled_at < (least(usage_summary.until, usage_summary.after_day) + 1)::timestamp at time zone 'UTC'
+        union all
+        select
+            d.day,
+            d.model,
+            d.calls,
+            d.estimated_calls,
+            d.input_tokens + d.cache_write_5m_tokens + d.cache_write_1h_tokens + d.input_audio_tokens,
+            d.cached_input_tokens,
+            d.output_tokens + d.reasoning_tokens + d.output_audio_tokens,
+            d.cost_nano_usd
+        from gateway.usage_daily as d
+        where d.user_id = (select auth.uid())
+            and d.day >= greatest(usage_summary.since, usage_summary.until - 366)
+            and d.day <= least(usage_summary.until, usage_summary.after_day)
     ) as days
     where usage_summary.after_day is null
         or days.day < usage_summary.after_day
