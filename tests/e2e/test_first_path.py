@@ -66,7 +66,7 @@ def test_person_signs_up_makes_a_workspace_and_gets_a_streamed_answer_whose_usag
     with api(backend, person) as client:
         recorded = client.get("/v1/usage").json()["data"]
     assert [(row["model"], row["calls"]) for row in recorded] == [("local/smollm2", 1)]
-    assert recorded[0]["input_tokens"] == usage.prompt_tokens
+    assert recorded[0]["input_tokens"] + recorded[0]["cached_input_tokens"] == usage.prompt_tokens
     assert recorded[0]["output_tokens"] == usage.completion_tokens
 
 

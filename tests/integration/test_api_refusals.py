@@ -133,7 +133,7 @@ async def test_an_id_or_a_page_that_cannot_be_is_not_found(api: httpx.AsyncClien
     [
         ("PUT", "/v1/me", "GET, HEAD, OPTIONS, PATCH"),
         ("DELETE", "/v1/workspaces", "GET, HEAD, OPTIONS, POST"),
-        ("POST", f"/v1/workspaces/{uuid4()}", "DELETE, GET, HEAD, OPTIONS, PATCH"),
+        ("POST", "/v1/workspaces/00000000-0000-4000-8000-000000000000", "DELETE, GET, HEAD, OPTIONS, PATCH"),
         ("GET", "/v1/auth/sign-in", "OPTIONS, POST"),
         ("PURGE", "/v1/usage", "GET, HEAD, OPTIONS"),
     ],
