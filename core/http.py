@@ -1,6 +1,6 @@
-"""The two HTTP clients of a process: one for Supabase, one for LLM providers.
+"""The HTTP client for Supabase; that for LLM providers is in provider_http.py.
 
-Both are shared by all requests, so neither remembers anything between two of them: no cookies, no credentials, no
+Shared by all requests of a process, so it remembers nothing between two of them: no cookies, no credentials, no
 redirects, no proxies from the environment, no retries.
 """
 
@@ -51,27 +51,5 @@ def make_http_client(
         timeout=httpx.Timeout(read_timeout_s, connect=connect_timeout_s, pool=connect_timeout_s),
         cookies=CookieJar(DefaultCookiePolicy(allowed_domains=[])),
         follow_redirects=False,
-        trust_env=False,
-    )
-
-
-def make_provider_session(
-    *,
-    max_connections: int = 512,
-    connect_timeout_s: float = 5.0,
-    idle_timeout_s: float = 60.0,
-) -> aiohttp.ClientSession:
-    """A session for LLM providers: share one a process, close it at shutdown. Must be called inside a running loop.
-
-    No total timeout: streams are long, callers set their own deadlines; `idle_timeout_s` bounds the gap between bytes.
-    Leaving a response's `async with` closes the provider's connection unless the answer was read to its end. Pass
-    `allow_redirects=False` with every request: the session has no setting for it.
-    """
-    return aiohttp.ClientSession(
-        connector=aiohttp.TCPConnector(limit=max_connections, keepalive_timeout=KEEP_ALIVE_S),
-        timeout=aiohttp.ClientTimeout(
-            total=None, connect=connect_timeout_s, sock_connect=connect_timeout_s, sock_read=idle_timeout_s
-        ),
-        cookie_jar=aiohttp.DummyCookieJar(),
         trust_env=False,
     )

@@ -16,9 +16,10 @@ from litestar.types import ASGIApp
 
 from core.asgi import AsgiApp, Edge, Receive, Scope, Send
 from core.errors import ButtressError
-from core.http import make_http_client, make_provider_session
+from core.http import make_http_client
 from core.logging import configure_logging, get_logger
 from core.postgres import close_pool, open_pool
+from core.provider_http import ProviderHttp
 from core.redaction import protect
 from core.settings import Settings, load_settings
 from core.tokens import TokenVerifier
@@ -119,7 +120,8 @@ class Gateway:
         tasks = DetachedTasks()
         ledger = self._ledger or await self._open_ledger(parts)
         http = await parts.enter_async_context(make_http_client())
-        session = await parts.enter_async_context(make_provider_session())
+        provider_http = ProviderHttp()
+        parts.callback(provider_http.close)
         litellm = LitellmProvider(tasks)
         if self.catalog.needs_translation():
             tasks.start(litellm.warm(), name="import litellm")
@@ -127,7 +129,7 @@ class Gateway:
             catalog=self.catalog,
             callers=Callers(TokenVerifier.from_settings(self._settings, http)),
             ledger=ledger,
-            providers=Providers(native=NativeProvider(session), translating=litellm),
+            providers=Providers(native=NativeProvider(provider_http), translating=litellm),
             max_body_bytes=self._settings.max_body_bytes,
             max_json_depth=self._settings.max_json_depth,
             tasks=tasks,

@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-import aiohttp
 import orjson
 from yarl import URL
 
+from core.http1_connection import Answer, ConnectionLost
+from core.provider_http import CannotConnect, Origin, ProviderHttp
 from llm_gateway.providers.contract import FailureKind, ProviderCall, ProviderFailure
 from llm_gateway.providers.rejections import failure_from_answer
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from llm_gateway.catalog import Deployment
     from llm_gateway.wire.format import Endpoint
 
@@ -26,79 +26,76 @@ _MAX_ERROR_BYTES: Final = 64 * 1024
 class NativeAnswer:
     """An answer that has begun; see ProviderAnswer."""
 
-    def __init__(self, response: aiohttp.ClientResponse) -> None:
-        self._response = response
+    __slots__ = ("_answer",)
+
+    def __init__(self, answer: Answer) -> None:
+        self._answer = answer
 
     async def read(self) -> bytes:
         try:
-            return await self._response.content.readany()
-        except (aiohttp.ClientError, OSError) as error:
-            raise ProviderFailure(FailureKind.LOST, self._response.status) from error
+            return await self._answer.read()
+        except ConnectionLost as error:
+            raise ProviderFailure(FailureKind.LOST, self._answer.status) from error
 
     def abort(self) -> None:
-        # close() drops the connection, so that the provider notices; release() would wait for the rest of the stream.
-        self._response.close()
+        self._answer.close()
 
 
 @dataclass(frozen=True, slots=True)
 class _Target:
-    """What every call of one deployment at one endpoint has in common."""
+    """What every call of one deployment at one endpoint has in common; `head` is without what each call adds."""
 
-    url: URL
-    headers: Mapping[str, str]
-    timeout: aiohttp.ClientTimeout
+    origin: Origin
+    head: bytes
+    connect_timeout_s: float
 
 
 class NativeProvider:
-    """Reaches every deployment at the endpoints that it speaks itself, over one shared session."""
+    """Reaches every deployment at the endpoints that it speaks itself."""
 
-    def __init__(self, session: aiohttp.ClientSession) -> None:
-        self._session = session
+    def __init__(self, http: ProviderHttp) -> None:
+        self._http = http
         self._targets: dict[tuple[str, Endpoint], _Target] = {}  # as many as the catalogue has, at most
 
     async def open(self, call: ProviderCall) -> NativeAnswer:
         target = self._target(call.deployment, call.endpoint)
+        head = target.head + _lines(
+            {
+                "accept": "text/event-stream" if call.stream else "application/json",
+                "x-client-request-id": call.call_id,
+                **call.headers,
+            }
+        )
         try:
-            response = await self._session.post(
-                target.url,
-                data=orjson.dumps(call.deployment.fitted(call.endpoint, call.body)),
-                headers={
-                    **target.headers,
-                    "accept": "text/event-stream" if call.stream else "application/json",
-                    "x-client-request-id": call.call_id,
-                    **call.headers,
-                },
-                allow_redirects=False,  # a redirect would carry the key to whoever it names
-                timeout=target.timeout,
+            answer = await self._http.post(
+                target.origin,
+                head,
+                orjson.dumps(call.deployment.fitted(call.endpoint, call.body)),
+                connect_timeout_s=target.connect_timeout_s,
             )
-        except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError) as error:
+        except CannotConnect as error:
             raise ProviderFailure(FailureKind.UNREACHABLE) from error
-        except TimeoutError as error:
-            raise ProviderFailure(FailureKind.TIMED_OUT) from error
-        except (aiohttp.ClientError, OSError) as error:
+        except ConnectionLost as error:
             raise ProviderFailure(FailureKind.LOST) from error
-        if response.status == 200:
-            return NativeAnswer(response)
-        raise await _refusal(response, call)
+        if answer.status == 200:
+            return NativeAnswer(answer)
+        raise await _refusal(answer, call)
 
     def _target(self, deployment: Deployment, endpoint: Endpoint) -> _Target:
         known = self._targets.get((deployment.id, endpoint))
         if known is None:
+            url = URL(deployment.native[endpoint])
             known = self._targets[deployment.id, endpoint] = _Target(
-                url=URL(deployment.native[endpoint]),
-                headers=_headers(deployment),
-                timeout=aiohttp.ClientTimeout(
-                    total=None,
-                    connect=deployment.timeouts.connect_s,
-                    sock_connect=deployment.timeouts.connect_s,
-                    sock_read=None,
-                ),
+                origin=Origin(url.raw_host or "", url.port or 443, tls=url.scheme == "https"),
+                head=b"POST %s HTTP/1.1\r\n" % url.raw_path_qs.encode() + _lines(_headers(deployment, url)),
+                connect_timeout_s=deployment.timeouts.connect_s,
             )
         return known
 
 
-def _headers(deployment: Deployment) -> dict[str, str]:
+def _headers(deployment: Deployment, url: URL) -> dict[str, str]:
     return {
+        "host": url.host_port_subcomponent or "",
         "content-type": "application/json",
         "accept-encoding": "identity",  # the bytes are passed on; unpacking and packing them again buys nothing
         "user-agent": "buttress-gateway",
@@ -106,12 +103,22 @@ def _headers(deployment: Deployment) -> dict[str, str]:
     }
 
 
-async def _refusal(response: aiohttp.ClientResponse, call: ProviderCall) -> ProviderFailure:
+def _lines(headers: Mapping[str, str]) -> bytes:
+    """Raises: ValueError for what would be read as another header or request."""
+    lines = "".join([f"{name}: {value}\r\n" for name, value in headers.items()])
+    if lines.count("\n") != len(headers) or lines.count("\r") != len(headers) or "\0" in lines:
+        raise ValueError("A header holds the end of a line.")
+    return lines.encode("latin-1")
+
+
+async def _refusal(answer: Answer, call: ProviderCall) -> ProviderFailure:
+    raw = b""
     try:
         async with asyncio.timeout(call.deployment.timeouts.connect_s):
-            raw = await response.content.read(_MAX_ERROR_BYTES)
-    except (aiohttp.ClientError, TimeoutError):
+            while len(raw) < _MAX_ERROR_BYTES and (piece := await answer.read()):
+                raw += piece
+    except (ConnectionLost, TimeoutError):
         raw = b""
     finally:
-        response.close()
-    return failure_from_answer(response.status, response.headers.get("retry-after"), raw, sent=call.body)
+        answer.close()
+    return failure_from_answer(answer.status, answer.header(b"retry-after"), raw, sent=call.body)

@@ -7,13 +7,12 @@ import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-import aiohttp
 import anyio
 import httpx
 import pytest
 from aiohttp import web
 
-from core.http import make_http_client, make_provider_session
+from core.http import make_http_client
 from tests.support.local_http import serving
 
 
@@ -147,10 +146,8 @@ async def test_proxies_of_the_environment_are_not_used(monkeypatch: pytest.Monke
     monkeypatch.setenv("http_proxy", "http://127.0.0.1:1")
     monkeypatch.delenv("no_proxy", raising=False)
     monkeypatch.delenv("NO_PROXY", raising=False)
-    async with serving(hello) as url, make_http_client() as http, make_provider_session() as session:
+    async with serving(hello) as url, make_http_client() as http:
         assert (await http.get(url)).text == "hello"
-        async with session.get(url) as response:
-            assert await response.text() == "hello"
 
 
 async def test_one_callers_cookie_never_reaches_another() -> None:
@@ -160,13 +157,11 @@ async def test_one_callers_cookie_never_reaches_another() -> None:
         seen.append(request.headers.get("cookie"))
         return web.Response(headers={"set-cookie": "session=canary; Path=/"})
 
-    async with serving(cookies) as url, make_http_client() as http, make_provider_session() as session:
+    async with serving(cookies) as url, make_http_client() as http:
         localhost = url.replace("127.0.0.1", "localhost")
         for address in (url, url, localhost, localhost):
             await http.get(address)
-            async with session.get(address):
-                pass
-    assert seen == [None] * 8
+    assert seen == [None] * 4
 
 
 async def test_two_hundred_callers_keep_their_own_credentials() -> None:
@@ -182,30 +177,3 @@ async def test_two_hundred_callers_keep_their_own_credentials() -> None:
         async with anyio.create_task_group() as callers:
             for n in range(200):
                 callers.start_soon(ask, f"Bearer {n}")
-
-
-async def test_leaving_a_provider_stream_closes_the_providers_connection() -> None:
-    closed = asyncio.Event()
-
-    async def endless(request: web.Request) -> web.StreamResponse:
-        response = web.StreamResponse()
-        await response.prepare(request)
-        try:
-            while True:
-                await response.write(b"data: x\n\n")
-                await asyncio.sleep(0.001)
-        except (ConnectionResetError, asyncio.CancelledError):
-            closed.set()
-            raise
-
-    async with serving(endless) as url, make_provider_session() as session:
-        async with session.post(url) as response:
-            await response.content.readany()
-        async with asyncio.timeout(5):
-            await closed.wait()
-
-
-async def test_a_provider_that_falls_silent_is_given_up() -> None:
-    async with serving(silence) as url, make_provider_session(idle_timeout_s=0.1) as session:
-        with pytest.raises(aiohttp.ServerTimeoutError):
-            await session.get(url)

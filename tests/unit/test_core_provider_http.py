@@ -11,6 +11,7 @@ import pytest
 
 from core.http1_connection import Answer, ConnectionLost
 from core.provider_http import CannotConnect, Origin, ProviderHttp, TooManyConnections
+from tests.support.eventually import eventually
 from tests.support.stack import free_ports
 
 HEAD = b"POST /v1/chat/completions HTTP/1.1\r\nhost: provider\r\n"
@@ -155,8 +156,7 @@ async def test_a_connection_the_server_closed_while_it_was_idle_is_not_used() ->
     async with serving(once(SIZED)) as server, client() as http:
         assert await whole(await ask(http, server)) == b"hello"
         await server.gone.wait()
-        while len(http):
-            await asyncio.sleep(0.001)
+        await eventually(lambda: open_at_most(http, 0))
         assert await whole(await ask(http, server)) == b"hello"
         assert server.connections == 2
 
@@ -202,7 +202,7 @@ async def test_what_is_no_answer_is_a_lost_connection(raw: bytes) -> None:
     async with serving(once(raw)) as server, client() as http:
         with pytest.raises(ConnectionLost):
             await ask(http, server)
-        assert len(http) == 0 or await asyncio.wait_for(closed(http), 5)
+        await eventually(lambda: open_at_most(http, 0))
 
 
 @pytest.mark.parametrize(
@@ -222,10 +222,8 @@ async def test_a_body_that_does_not_come_to_its_end_is_a_lost_connection(raw: by
             await whole(await ask(http, server))
 
 
-async def closed(http: ProviderHttp) -> bool:
-    while len(http):
-        await asyncio.sleep(0.001)
-    return True
+async def open_at_most(http: ProviderHttp, most: int) -> bool:
+    return len(http) <= most
 
 
 async def stall_after_headers(server: Server, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -301,7 +299,7 @@ async def test_what_a_server_sends_unasked_ends_its_connection_and_reaches_no_ca
 
     async with serving(play) as server, client() as http:
         assert await whole(await ask(http, server)) == b"hello"
-        await asyncio.wait_for(closed(http), 5)
+        await eventually(lambda: open_at_most(http, 0))
 
     async with serving(again_and_again(SIZED + SIZED.replace(b"hello", b"spoof"))) as server, client() as http:
         for _ in range(3):
@@ -338,13 +336,8 @@ async def test_no_more_connections_are_made_than_allowed_and_idle_ones_make_room
         with pytest.raises(TooManyConnections):
             await ask(http, quick)
         held[0].close()
-        await asyncio.wait_for(room(http, 2), 5)
+        await eventually(lambda: open_at_most(http, 1))
         assert await whole(await ask(http, quick)) == b"hello"
-
-
-async def room(http: ProviderHttp, below: int) -> None:
-    while len(http) >= below:
-        await asyncio.sleep(0.001)
 
 
 async def test_tls_is_verified(tls_files: tuple[Path, Path]) -> None:
@@ -389,8 +382,6 @@ def tls_files(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     folder = tmp_path_factory.mktemp("tls")
     (folder / "certificate.pem").write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
     (folder / "key.pem").write_bytes(
-        key.private_bytes(
-            serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-        )
+        key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
     )
     return folder / "certificate.pem", folder / "key.pem"
