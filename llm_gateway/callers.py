@@ -27,7 +27,8 @@ class Policy:
     """What the plan, the key and the workspace allow together. None: nothing of this is restricted.
 
     Endpoints: chat, responses, embeddings, messages, count_tokens, models. Models by their public names.
-    `redact`: personal data is taken out of what goes to a provider. `store_content`: prompts and answers may be kept.
+    `redact`: personal data is taken out of what goes to a provider, `redact_answers`: out of what comes back.
+    `store_content`: prompts and answers may be kept.
     """
 
     models: frozenset[str] | None = None
@@ -35,6 +36,7 @@ class Policy:
     max_output_tokens: int | None = None
     max_choices: int | None = None
     redact: bool = False
+    redact_answers: bool = False
     store_content: bool = False
 
     def allows_model(self, name: str) -> bool:
