@@ -78,6 +78,7 @@ class Answer:
     endless: bool
     padding: str
     without_choices: bool
+    failure: Mapping[str, str] | None
 
     @property
     def text(self) -> str:
@@ -121,6 +122,9 @@ def compose(call: Call, step: Step, *, number: int, created_s: int) -> Answer:
         endless=step.endless,
         padding="x" * step.padding_bytes,
         without_choices=step.body == "empty_choices",
+        failure=None
+        if step.failure_code is None
+        else {"code": step.failure_code, "message": step.error_message or "The server had an error."},
     )
 
 

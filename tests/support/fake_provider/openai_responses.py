@@ -18,6 +18,8 @@ from tests.support.fake_provider.wire import (
     required_text,
 )
 
+_WHY_INCOMPLETE = {"length": "max_output_tokens", "content_filter": "content_filter"}
+
 
 def read_call(body: JsonObject) -> Call:
     """The call that a response's body asks for. Raises: RequestInvalid."""
@@ -92,8 +94,8 @@ def _response(call: Call, answer: Answer, status: str, output: list[JsonObject])
         "object": "response",
         "created_at": answer.created_s,
         "status": status,
-        "error": None,
-        "incomplete_details": {"reason": "max_output_tokens"} if status == "incomplete" else None,
+        "error": answer.failure if finished else None,
+        "incomplete_details": {"reason": _WHY_INCOMPLETE[answer.finish]} if status == "incomplete" else None,
         "instructions": None,
         "max_output_tokens": call.max_output_tokens,
         "metadata": {},
@@ -118,7 +120,9 @@ def _response(call: Call, answer: Answer, status: str, output: list[JsonObject])
 
 
 def _final_status(answer: Answer) -> str:
-    return "incomplete" if answer.finish == "length" else "completed"
+    if answer.failure is not None:
+        return "failed"
+    return "incomplete" if answer.finish in _WHY_INCOMPLETE else "completed"
 
 
 def reply(call: Call, answer: Answer) -> JsonObject:
@@ -141,7 +145,7 @@ class _Numbered:
 
 
 def events(call: Call, answer: Answer) -> Iterator[Event]:
-    """response.created, in_progress, each output item with its parts and deltas, then completed or incomplete."""
+    """response.created, in_progress, each output item with its parts and deltas; completed, incomplete or failed."""
     numbered = _Numbered(answer.padding)
     opening = _response(call, answer, "in_progress", [])
     yield numbered.event("response.created", {"response": opening})

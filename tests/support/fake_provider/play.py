@@ -157,7 +157,10 @@ class Play:
         await self._send_head({"content-type": "text/event-stream; charset=utf-8", "transfer-encoding": "chunked"})
         if self.step.delay_before_first_chunk_s:
             await asyncio.sleep(self.step.delay_before_first_chunk_s)
-        await self._send_events(self.style.events(self.call, answer))
+        if self.step.sse is None:
+            await self._send_events(self.style.events(self.call, answer))
+        else:
+            await self._send(self.step.sse.encode())
         self.connection.write(LAST_CHUNK)
 
     async def _send_events(self, events: Iterator[Event]) -> None:

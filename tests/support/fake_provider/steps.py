@@ -46,7 +46,8 @@ class Step:
     What the model says: `text`, or `output_tokens` words, or `echo_prompt`; `tool_calls`; `call_first_tool` of the
     request with arguments made from its schema; `reasoning_text` (thinking in Anthropic's format, only counted in
     OpenAI's);
-    `finish_reason` in OpenAI's words; `ignores_max_tokens`; `endless` (until the client leaves).
+    `finish_reason` in OpenAI's words; `ignores_max_tokens`; `endless` (until the client leaves); `sse`: a stream is
+    these bytes, and nothing else is made up.
     What it reports: `usage`; `input_tokens` and `cached_input_tokens` instead of the counted ones.
     Refusals: `status` (not 200), `error_message`, `retry_after_s`, `headers`, `echoes_authorization` in the error's
     message, `redirect_to`.
@@ -54,8 +55,9 @@ class Step:
     `delay_between_chunks_s`. Without any clock: `hold_before_headers` and `hold_after_chunks` wait for `/_release`.
     Faults: `connection` before the answer, `body` of an answer that is not streamed; `cut_after_chunks` with `cut`
     (end: well-formed HTTP without the format's end; close: FIN within the body; reset: RST), `error_after_chunks`
-    (an error event), `split_bytes` (the stream arrives in pieces of that many bytes, without regard to lines or
-    characters), `keep_alive_comments`, `done_events` (OpenAI's `[DONE]`), `padding_bytes` in every chunk.
+    (an error event), `failure_code` (a response that ends as failed, after what it says), `split_bytes` (the stream
+    arrives in pieces of that many bytes, without regard to lines or characters), `keep_alive_comments`, `done_events`
+    (OpenAI's `[DONE]`), `padding_bytes` in every chunk.
     """
 
     match: Match | None = None
@@ -70,6 +72,7 @@ class Step:
     finish_reason: Literal["stop", "length", "tool_calls", "content_filter"] | None = None
     ignores_max_tokens: bool = False
     endless: bool = False
+    sse: str | None = None
 
     usage: UsageReport = "normal"
     input_tokens: int | None = None
@@ -94,6 +97,7 @@ class Step:
     cut_after_chunks: int | None = None
     cut: Cut = "close"
     error_after_chunks: int | None = None
+    failure_code: str | None = None
     split_bytes: int | None = None
     keep_alive_comments: bool = False
     done_events: int = 1
