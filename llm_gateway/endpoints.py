@@ -15,9 +15,9 @@ from core.errors import ButtressError, InternalFault, MethodNotAllowed, NotFound
 from core.logging import get_logger
 from core.request_id import HEADER, new_request_id
 from llm_gateway.client import Client, ClientGone
+from llm_gateway.model_list import answer_models
 from llm_gateway.pipeline import Pipeline
 from llm_gateway.wire.format import Dialect, Format
-from llm_gateway.wire.models import model_body, models_body
 from llm_gateway.wire.openai_chat import CHAT
 from llm_gateway.wire.openai_dialect import OPENAI
 from llm_gateway.wire.openai_embeddings import EMBEDDINGS
@@ -83,22 +83,14 @@ class Endpoints:
             await self._pipeline.answer(format_, client, call_id)
         elif path == _MODELS:
             _require_method(scope, "GET")
-            await self._list_models(client)
+            await answer_models(self._pipeline, scope, client)
         elif path.startswith(_MODELS + "/"):
             _require_method(scope, "GET")
-            await self._show_model(client, path.removeprefix(_MODELS + "/"))
+            await answer_models(self._pipeline, scope, client, path.removeprefix(_MODELS + "/"))
         elif path.startswith("/v1/responses/"):
             raise NotFound("Responses are not kept here, so none can be fetched, listed, cancelled or deleted.")
         else:
             raise NotFound(f"The gateway has no such address. It answers {_MODELS}, {', '.join(FORMATS)}.")
-
-    async def _list_models(self, client: Client) -> None:
-        await self._pipeline.callers.identify(client.headers)
-        await client.answer_json(200, models_body(self._pipeline.catalog), [])
-
-    async def _show_model(self, client: Client, name: str) -> None:
-        await self._pipeline.callers.identify(client.headers)
-        await client.answer_json(200, model_body(self._pipeline.catalog.find(name)), [])
 
 
 def _path(scope: Scope) -> str:

@@ -7,15 +7,17 @@ with words and ids of our own.
 from dataclasses import dataclass
 from pathlib import Path
 
+import asyncpg
 import pytest
 
 from llm_gateway.accounting import TokenCounts
 from llm_gateway.wire.format import Format, FormatRequest
 from llm_gateway.wire.openai_chat import CHAT
 from llm_gateway.wire.openai_responses import RESPONSES
-from tests.support.callers import Caller
+from tests.support.callers import Caller, new_caller
 from tests.support.fake_provider import FakeProvider, Step
 from tests.support.gateway_server import GatewayServer
+from tests.support.stack import RunningStack
 
 TRACES = Path(__file__).parent / "traces"
 
@@ -44,10 +46,16 @@ ALL = [
     Trace("openai_responses_reasoning_and_parallel_tools", RESPONSES, "/responses", TWO_TOOLS),
 ]
 EACH = pytest.mark.parametrize("trace", ALL, ids=lambda trace: trace.name)
-ASK = {
+ASK: dict[str, dict[str, object]] = {
     "/chat/completions": {"messages": [{"role": "user", "content": "hi"}], "stream_options": {"include_usage": True}},
     "/responses": {"input": "hi"},
 }
+
+
+@pytest.fixture
+async def caller(stack: RunningStack, database: asyncpg.Connection, fake_provider: FakeProvider) -> Caller:
+    fake_provider.reset()
+    return await new_caller(stack, database)
 
 
 def read(trace: Trace, *pieces: bytes, wants_usage: bool = True) -> tuple[bytes, TokenCounts | None]:
@@ -104,11 +112,10 @@ def test_usage_that_the_client_did_not_ask_for_is_all_that_is_missing(trace: Tra
 
 @EACH
 async def test_it_passes_through_the_running_gateway(
-    trace: Trace, gateway: GatewayServer, bystander: Caller, fake_provider: FakeProvider
+    trace: Trace, gateway: GatewayServer, caller: Caller, fake_provider: FakeProvider
 ) -> None:
-    fake_provider.reset()
     fake_provider.script(Step(sse=trace.bytes.decode(), split_bytes=37))
-    async with gateway.http(bystander) as client:
+    async with gateway.http(caller) as client:
         answer = await client.post(trace.path, json={"model": "fake/chat", "stream": True, **ASK[trace.path]})
     assert answer.content == trace.bytes
     assert answer.headers["content-type"] == "text/event-stream; charset=utf-8"
