@@ -76,6 +76,7 @@ class Deployment:
     litellm_options: Mapping[str, str] = field(repr=False)
     leaves_out: frozenset[str] = frozenset()
     renames: Mapping[str, str] = field(default_factory=dict)
+    unasked_service_tier: str | None = None
 
     def answers(self, endpoint: Endpoint) -> bool:
         """True when it can be asked, in its own words or translated."""

@@ -12,6 +12,8 @@ from pydantic import SecretStr
 from llm_gateway.accounting import Price
 from llm_gateway.catalog import Deployment
 from llm_gateway.catalog_file import CatalogEntry, DeploymentEntry, ModelEntry
+from llm_gateway.catalog_prices import price_of
+from llm_gateway.prices import PriceFile, PriceNotFound
 from llm_gateway.providers.presets import PRESETS, Preset
 from llm_gateway.wire.format import Endpoint
 
@@ -20,17 +22,20 @@ _VARIABLE: Final = re.compile(r"\$\{([A-Z][A-Z0-9_]*)(\??)\}")
 _DATED: Final = frozenset[Endpoint]({"chat", "embeddings"})
 
 
-def problems_of_deployments(catalog: CatalogEntry, environ: Mapping[str, str]) -> Iterator[str]:
+def problems_of_deployments(catalog: CatalogEntry, environ: Mapping[str, str], prices: PriceFile) -> Iterator[str]:
     """A sentence for everything that is wrong with the deployments, whatever else is not set."""
     for model in catalog.models:
         for position, entry in enumerate(model.deployments):
             where = _id(model, position)
             yield from _problems_of_shape(where, entry)
+            yield from _problems_of_price(where, entry, prices)
             if not _unset(entry, environ):
                 yield from _problems_of_values(where, entry, environ)
 
 
-def deployments_of(model: ModelEntry, environ: Mapping[str, str]) -> tuple[list[Deployment], list[str]]:
+def deployments_of(
+    model: ModelEntry, environ: Mapping[str, str], prices: PriceFile
+) -> tuple[list[Deployment], list[str]]:
     """The model's deployments that this environment can reach, and a sentence for each that it cannot."""
     usable, missing = [], []
     for position, entry in enumerate(model.deployments):
@@ -41,7 +46,7 @@ def deployments_of(model: ModelEntry, environ: Mapping[str, str]) -> tuple[list[
                 f"{where} is not available: {', '.join(unset)} {'is' if len(unset) == 1 else 'are'} not set."
             )
         else:
-            usable.append(_deployment(where, model, entry, environ))
+            usable.append(_deployment(where, model, entry, environ, price_of(entry, prices)))
     return usable, missing
 
 
@@ -58,6 +63,16 @@ def _problems_of_shape(where: str, entry: DeploymentEntry) -> Iterator[str]:
     if unknown := entry.options.keys() - preset.options.keys():
         known = f"it knows {', '.join(preset.options)}" if preset.options else "it has none"
         yield f"{where}: {entry.provider} has no option {', '.join(sorted(unknown))} ({known})."
+
+
+def _problems_of_price(where: str, entry: DeploymentEntry, prices: PriceFile) -> Iterator[str]:
+    try:
+        price_of(entry, prices)
+    except PriceNotFound as unknown:
+        yield (
+            f"{where}: {entry.model} has no price: {unknown}. Say it in price_usd_per_million_tokens (0 for a free "
+            'model), or name an entry of litellm\'s price file, as in price = "litellm:azure/gpt-5-mini".'
+        )
 
 
 def _problems_of_values(where: str, entry: DeploymentEntry, environ: Mapping[str, str]) -> Iterator[str]:
@@ -125,9 +140,10 @@ def _key(entry: DeploymentEntry, environ: Mapping[str, str]) -> str:
     return environ[variable].strip() if variable else ""
 
 
-def _deployment(where: str, model: ModelEntry, entry: DeploymentEntry, environ: Mapping[str, str]) -> Deployment:
+def _deployment(
+    where: str, model: ModelEntry, entry: DeploymentEntry, environ: Mapping[str, str], price: Price
+) -> Deployment:
     preset = PRESETS[entry.provider]
-    price = entry.price_usd_per_million_tokens
     key = _key(entry, environ)
     base_url = _address_of(entry, environ)
     native = [one for one in _native(entry) if one in model.endpoints]
@@ -140,11 +156,8 @@ def _deployment(where: str, model: ModelEntry, entry: DeploymentEntry, environ: 
         api_key=SecretStr(key) if key else None,
         model=entry.model,
         weight=entry.weight,
-        price=Price.from_usd_per_million(
-            input=price.input,
-            cached_input=price.cached_input,
-            output=price.output,
-        ),
+        price=price,
+        unasked_service_tier=entry.unasked_service_tier,
         max_output_field=entry.max_output_field or preset.max_output_field,
         timeouts=entry.timeouts,
         native={one: _address(preset, base_url, one, entry) for one in native},

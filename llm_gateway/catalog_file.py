@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from decimal import Decimal
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
@@ -24,16 +24,31 @@ OneLine = Annotated[str, Field(max_length=500, pattern=r"^[\x20-\x7e]*$")]
 _OF_WRITERS: tuple[Endpoint, ...] = ("chat", "responses", "messages", "count_tokens")
 
 
+ServiceTier = Annotated[str, Field(pattern=r"^[a-z][a-z_]{0,31}$")]
+
+
 class _Strict(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
 class PriceEntry(_Strict):
-    """US dollars for a million tokens. Zero is a price; leaving one out is not."""
+    """US dollars for a million tokens of each class. Zero is a price; leaving one out is not (catalog_prices.py)."""
 
-    input: Usd
+    input: Usd | None = None
     cached_input: Usd | None = None
-    output: Usd
+    cache_write_5m: Usd | None = None
+    cache_write_1h: Usd | None = None
+    input_audio: Usd | None = None
+    output: Usd | None = None
+    reasoning: Usd | None = None
+    output_audio: Usd | None = None
+
+
+class PriceTierEntry(PriceEntry):
+    """What holds instead for a service tier (flex, priority …), for prompts of more tokens than these, or for both."""
+
+    above_prompt_tokens: Annotated[int, Field(ge=0, le=100_000_000)] = 0
+    service_tier: ServiceTier = "standard"
 
 
 class TimeoutsEntry(_Strict):
@@ -56,7 +71,13 @@ class DeploymentEntry(_Strict):
     native: tuple[Endpoint, ...] | None = None
     model: Annotated[str, Field(min_length=1, max_length=256)]
     weight: Annotated[float, Field(gt=0, le=1000)] = 1.0
-    price_usd_per_million_tokens: PriceEntry
+    price: Annotated[str, Field(pattern=r"^litellm:\S{1,200}$")] | None = None
+    price_factor: Annotated[Decimal, Field(gt=0, le=100, allow_inf_nan=False)] = Decimal(1)
+    price_usd_per_million_tokens: PriceEntry = PriceEntry()
+    price_tiers_usd_per_million_tokens: tuple[PriceTierEntry, ...] = ()
+    price_usd_per_picture: Usd | None = None
+    price_usd_per_call: Usd | None = None
+    unasked_service_tier: ServiceTier | None = None
     max_output_field: MaxOutputField | None = None
     timeouts: TimeoutsEntry = TimeoutsEntry()
 
@@ -75,6 +96,7 @@ class ModelEntry(_Strict):
     context_window: Annotated[int, Field(ge=1, le=100_000_000)]
     max_output_tokens: Annotated[int, Field(ge=1, le=10_000_000)]
     image_tokens: Annotated[int, Field(ge=1, le=1_000_000)] | None = None
+    tokenizer: Literal["cl100k_base", "o200k_base"] | None = None
     endpoints: Annotated[tuple[Endpoint, ...], Field(min_length=1)] = _OF_WRITERS
     fallbacks: tuple[Name, ...] = ()
     deployments: Annotated[tuple[DeploymentEntry, ...], Field(min_length=1)]

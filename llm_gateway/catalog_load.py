@@ -13,6 +13,7 @@ from llm_gateway.catalog import Catalog, CatalogInvalid, Deployment, PublicModel
 from llm_gateway.catalog_deployments import deployments_of, problems_of_deployments
 from llm_gateway.catalog_file import AliasEntry, CatalogEntry, ModelEntry
 from llm_gateway.limits.estimate import ModelBounds
+from llm_gateway.prices import PriceFile
 
 
 def load_catalog(path: Path, environ: Mapping[str, str]) -> Catalog:
@@ -22,13 +23,14 @@ def load_catalog(path: Path, environ: Mapping[str, str]) -> Catalog:
     environment, and `Catalog.unavailable` has a sentence for each. Raises: CatalogInvalid.
     """
     entry = _read(path)
-    problems = [*_problems_of_names(entry), *problems_of_deployments(entry, environ)]
+    prices = PriceFile()
+    problems = [*_problems_of_names(entry), *problems_of_deployments(entry, environ, prices)]
     if problems:
         raise CatalogInvalid(problems)
     models: dict[str, PublicModel] = {}
     unavailable: list[str] = []
     for one in entry.models:
-        deployments, missing = deployments_of(one, environ)
+        deployments, missing = deployments_of(one, environ, prices)
         unavailable += missing
         if deployments:
             models[one.name] = _model(one, deployments)
@@ -136,6 +138,7 @@ def _model(entry: ModelEntry, deployments: list[Deployment]) -> PublicModel:
             context_window=entry.context_window,
             max_output_tokens=min(entry.max_output_tokens, entry.context_window),
             image_tokens=entry.image_tokens,
+            tokenizer=entry.tokenizer,
         ),
         deployments=tuple(deployments),
         fallbacks=entry.fallbacks,

@@ -67,7 +67,11 @@ async def deliver_whole(call: Call, client: Client, *, deadline_s: float) -> Non
         whole = call.format.read_whole(raw)
     except AnswerUnusable as error:
         raise ProviderFailure(FailureKind.UNUSABLE) from error
-    used = usage.reported(hop, whole.counts) if whole.counts else usage.unreported(hop, text_bytes=whole.text_bytes)
+    used = (
+        usage.reported(hop, whole.counts, whole.service)
+        if whole.counts
+        else usage.unreported(hop, text_bytes=whole.text_bytes)
+    )
     call.settle(used)
     await call.resolved()
     headers: RawHeaders = [

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from core.errors import InvalidInput
 from llm_gateway.accounting import most_nano_usd
@@ -20,11 +20,14 @@ class Hop:
     model: PublicModel
     deployment: Deployment
     estimate: Estimate
+    most_nano_usd: int = field(init=False)  # that this deployment could charge
 
-    @property
-    def most_nano_usd(self) -> int:
-        """The most this deployment could charge."""
-        return most_nano_usd(self.deployment.price, self.estimate.most)
+    def __post_init__(self) -> None:
+        """Raises: PriceUnknown, ServiceUnpriced."""
+        most = most_nano_usd(
+            self.deployment.price, self.estimate.most, unasked_service=self.deployment.unasked_service_tier
+        )
+        object.__setattr__(self, "most_nano_usd", most)
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,10 +61,9 @@ def plan_call(format_: Format, request: FormatRequest, routes: Sequence[Route]) 
                 estimates[model.name] = format_.estimate(request, model.bounds)
             if format_.endpoint not in deployment.native:
                 format_.check_translatable(request)
+            hops.append(Hop(model, deployment, estimates[model.name]))
         except InvalidInput as error:
             refusal = refusal or error
-            continue
-        hops.append(Hop(model, deployment, estimates[model.name]))
     if not hops:
         raise refusal or InvalidInput("No deployment can take this request.")
     return Plan(tuple(hops))

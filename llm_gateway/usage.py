@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Final
 
-from llm_gateway.accounting import TokenCounts, cost_nano_usd
+from llm_gateway.accounting import TokenCounts, cost_nano_usd, unpriced
 from llm_gateway.limits.ledger import Outcome, Usage
 from llm_gateway.plan import Hop
 from llm_gateway.wire.answer_stream import estimate_output_tokens
@@ -16,31 +16,35 @@ from llm_gateway.wire.format import StreamReader
 _PROMPT_BYTES_A_TOKEN: Final = 3
 
 
-def reported(hop: Hop, counts: TokenCounts, *, outcome: Outcome = "ok") -> Usage:
-    """Exactly what the provider says it did."""
-    return _priced(hop, counts, estimated=False, outcome=outcome)
+def reported(hop: Hop, counts: TokenCounts, service: str | None = None, *, outcome: Outcome = "ok") -> Usage:
+    """Exactly what the provider says it did, in the service tier that it says it gave."""
+    return _priced(hop, counts, service, estimated=False, outcome=outcome)
 
 
 def unreported(hop: Hop, *, text_bytes: int) -> Usage:
     """A whole answer whose provider gave no figures."""
     output_tokens = estimate_output_tokens(chunks=0, text_bytes=text_bytes)
-    return _priced(hop, TokenCounts(input=_probable_prompt(hop), output=output_tokens), estimated=True, outcome="ok")
+    return _priced(hop, replace(_probable_prompt(hop), output=output_tokens), None, estimated=True, outcome="ok")
 
 
 def streamed(hop: Hop, stream: StreamReader, *, outcome: Outcome) -> Usage:
     """What a stream has used so far: prompt, and what came; exact when it reached its end and reported its usage."""
     seen = stream.counts
     if stream.complete and seen is not None:
-        return reported(hop, seen, outcome=outcome)
-    so_far = seen or TokenCounts(input=_probable_prompt(hop))
+        return reported(hop, seen, stream.service, outcome=outcome)
+    so_far = seen or _probable_prompt(hop)
     unseen = max(0, stream.output_tokens - so_far.output_tokens)
-    return _priced(hop, replace(so_far, output=so_far.output + unseen), estimated=True, outcome=outcome)
+    counts = replace(so_far, output=so_far.output + unseen)
+    return _priced(hop, counts, stream.service, estimated=True, outcome=outcome)
 
 
 def worst_case(hop: Hop, *, outcome: Outcome) -> Usage:
     """All that this deployment may have done, when nobody knows what it did."""
+    estimate = hop.estimate
     return Usage(
-        counts=TokenCounts(input=hop.estimate.prompt_tokens, output=hop.estimate.output_tokens),
+        counts=TokenCounts(
+            input=estimate.prompt_tokens, input_audio=estimate.audio_tokens, output=estimate.output_tokens
+        ),
         cost_nano_usd=hop.most_nano_usd,
         estimated=True,
         outcome=outcome,
@@ -48,15 +52,25 @@ def worst_case(hop: Hop, *, outcome: Outcome) -> Usage:
     )
 
 
-def _probable_prompt(hop: Hop) -> int:
-    return max(1, -(-hop.estimate.prompt_tokens // _PROMPT_BYTES_A_TOKEN))
+def _probable_prompt(hop: Hop) -> TokenCounts:
+    """A third of what the bytes bound, and all of a text that was counted."""
+    estimate = hop.estimate
+    counted = estimate.fixed_tokens > 0 and not estimate.text_bytes
+    return TokenCounts(
+        input=estimate.prompt_tokens if counted else max(1, -(-estimate.prompt_tokens // _PROMPT_BYTES_A_TOKEN)),
+        input_audio=-(-estimate.audio_tokens // _PROMPT_BYTES_A_TOKEN),
+    )
 
 
-def _priced(hop: Hop, counts: TokenCounts, *, estimated: bool, outcome: Outcome) -> Usage:
+def _priced(hop: Hop, counts: TokenCounts, service: str | None, *, estimated: bool, outcome: Outcome) -> Usage:
+    """Where the provider does not say which service it gave, the dearest of those that it may have given."""
+    deployment = hop.deployment
+    may_be = {service} if service is not None else {None, hop.estimate.service, deployment.unasked_service_tier}
     return Usage(
         counts=counts,
-        cost_nano_usd=cost_nano_usd(hop.deployment.price, counts),
-        estimated=estimated,
+        cost_nano_usd=max(cost_nano_usd(deployment.price, counts, service=one) for one in may_be),
+        # what has no rate was charged at the dearest one
+        estimated=estimated or bool(unpriced(deployment.price, counts, service=service)),
         outcome=outcome,
-        deployment=hop.deployment.id,
+        deployment=deployment.id,
     )

@@ -33,7 +33,8 @@ class AnswerStream:
     """
 
     __slots__ = (
-        "_held_bytes", "_held_tokens", "_splitter", "chunks", "counts", "ended", "fault", "finished", "text_bytes",
+        "_held_bytes", "_held_tokens", "_splitter", "chunks", "counts", "ended", "fault", "finished", "service",
+        "text_bytes",
     )  # fmt: skip
 
     def __init__(self, *, held_tokens: int) -> None:
@@ -41,6 +42,7 @@ class AnswerStream:
         self._held_bytes = held_tokens * _LONGEST_TOKEN_CHUNK_BYTES + _FREE_TEXT_BYTES
         self._splitter = SseSplitter(max_event_bytes=MAX_EVENT_BYTES)
         self.counts: TokenCounts | None = None
+        self.service: str | None = None
         self.fault: StreamFault | None = None
         self.chunks = 0  # that carried output: text, reasoning or tool calls
         self.text_bytes = 0

@@ -67,10 +67,12 @@ class WholeAnswer:
 
     `counts` is what the provider reported, None where it did not or the figures are nonsense; then `text_bytes`, the
     UTF-8 bytes that the model wrote, are estimated with. `body` is what the client gets instead of the provider's own.
+    `service` is the service tier that the provider says it gave.
     """
 
     counts: TokenCounts | None
     text_bytes: int
+    service: str | None = None
     body: bytes | None = None
 
 
@@ -78,11 +80,12 @@ class StreamReader(Protocol):
     """One streamed answer: `feed` gives the bytes for the client and keeps count of what they hold.
 
     `fault` is set when nothing more may be passed on; what was good before it has been returned. `counts` is what the
-    provider reported so far, None before it did.
+    provider reported so far, None before it did; `service` the service tier that it says it gave.
     """
 
     fault: StreamFault | None
     counts: TokenCounts | None
+    service: str | None
 
     @property
     def complete(self) -> bool:

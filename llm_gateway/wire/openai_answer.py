@@ -12,7 +12,7 @@ import orjson
 from llm_gateway.wire.answer_stream import AnswerStream
 from llm_gateway.wire.format import AnswerUnusable, StreamFault, WholeAnswer
 from llm_gateway.wire.openai_dialect import OPENAI
-from llm_gateway.wire.openai_usage import read_usage
+from llm_gateway.wire.openai_usage import read_usage, service_of
 from llm_gateway.wire.sse import data_event, event_data
 
 if TYPE_CHECKING:
@@ -37,7 +37,7 @@ def read_completion(raw: bytes) -> WholeAnswer:
     if not isinstance(choices, list) or not choices:
         raise AnswerUnusable
     text_bytes = sum(_text_bytes(choice.get("message")) for choice in choices if isinstance(choice, dict))
-    return WholeAnswer(read_usage(answer.get("usage")), text_bytes)
+    return WholeAnswer(read_usage(answer.get("usage")), text_bytes, service_of(answer))
 
 
 class ChatStream(AnswerStream):
@@ -65,6 +65,8 @@ class ChatStream(AnswerStream):
             return b""
         if chunk.get("error"):
             self.fault = StreamFault.PROVIDER_ERROR
+        if "service_tier" in chunk:
+            self.service = service_of(chunk) or self.service
         self._count_output(chunk.get("choices"))
         if self.fault is not None or "usage" not in chunk:
             return event  # which nobody passes on after a fault

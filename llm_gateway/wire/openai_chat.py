@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 from core.errors import InvalidInput
 from core.json_input import decode_json
-from llm_gateway.limits.estimate import Estimate, ModelBounds, estimate_chat
+from llm_gateway.limits.estimate import Estimate, ModelBounds
+from llm_gateway.limits.estimate_chat import estimate_chat
 from llm_gateway.wire.format import Endpoint, FieldRefused, FormatRequest, WholeAnswer
 from llm_gateway.wire.openai_answer import ChatStream, read_completion
 from llm_gateway.wire.openai_dialect import OPENAI, OpenAIDialect

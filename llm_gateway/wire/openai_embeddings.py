@@ -13,7 +13,14 @@ import orjson
 
 from core.errors import InvalidInput
 from core.json_input import decode_json
-from llm_gateway.limits.estimate import TOKENS_A_MESSAGE, Estimate, ModelBounds, json_bytes, refuse_unbounded
+from llm_gateway.limits.estimate import (
+    TOKENS_A_MESSAGE,
+    Estimate,
+    ModelBounds,
+    json_bytes,
+    refuse_unbounded,
+    service_tier,
+)
 from llm_gateway.wire.format import AnswerUnusable, Endpoint, FieldRefused, FormatRequest, StreamReader, WholeAnswer
 from llm_gateway.wire.openai_dialect import OPENAI, OpenAIDialect
 from llm_gateway.wire.openai_fields import flag, model_name, refuse_forbidden, type_code
@@ -44,13 +51,17 @@ class EmbeddingsFormat:
     def estimate(self, request: FormatRequest, bounds: ModelBounds) -> Estimate:
         body = request.body
         refuse_unbounded(body)
-        prompt = json_bytes({field: value for field, value in body.items() if field != "input"})
-        prompt += sum(
-            # a longer one does not fit the model: the provider refuses it, or cuts it to this
-            min(_bound(one) + TOKENS_A_MESSAGE, bounds.context_window)
-            for one in _inputs(body)
+        rest = json_bytes({field: value for field, value in body.items() if field != "input"})
+        inputs = _inputs(body)
+        return Estimate(
+            # a longer input does not fit the model: the provider refuses it, or cuts it to this
+            prompt_tokens=rest + sum(min(_bound(one) + TOKENS_A_MESSAGE, bounds.context_window) for one in inputs),
+            max_output_tokens=0,
+            choices=1,
+            fixed_tokens=sum(TOKENS_A_MESSAGE + (0 if isinstance(one, str) else len(one)) for one in inputs),
+            text_bytes=rest + sum(_bound(one) for one in inputs if isinstance(one, str)),
+            service=service_tier(body),
         )
-        return Estimate(prompt_tokens=prompt, max_output_tokens=0, choices=1)
 
     def check_translatable(self, request: FormatRequest) -> None:
         """Nothing in an input is an address to fetch."""

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from core.errors import InvalidInput
 from core.json_input import decode_json
-from llm_gateway.limits.estimate import Estimate, ModelBounds, UnboundedCall, positive, refuse_unbounded
+from llm_gateway.limits.estimate import Estimate, ModelBounds, UnboundedCall, positive, refuse_unbounded, service_tier
 from llm_gateway.wire.format import Endpoint, FieldRefused, FormatRequest, WholeAnswer
 from llm_gateway.wire.openai_dialect import OPENAI, OpenAIDialect
 from llm_gateway.wire.openai_fields import check_spelling, flag, model_name, refuse_forbidden
@@ -58,10 +58,14 @@ class ResponsesFormat:
         asked = bounds.max_output_tokens
         if body.get("max_output_tokens") is not None:
             asked = positive(body, "max_output_tokens")
+        prompt = bound_prompt(body, bounds)
         return Estimate(
-            prompt_tokens=bound_prompt(body, bounds),
+            prompt_tokens=prompt.bound(bounds),
             max_output_tokens=min(asked, bounds.max_output_tokens),
             choices=1,
+            fixed_tokens=prompt.fixed_tokens,
+            text_bytes=prompt.text_bytes,
+            service=service_tier(body),
         )
 
     def check_translatable(self, request: FormatRequest) -> None:

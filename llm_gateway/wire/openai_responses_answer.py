@@ -17,7 +17,7 @@ from llm_gateway.wire.answer_stream import AnswerStream
 from llm_gateway.wire.format import AnswerUnusable, StreamFault, WholeAnswer
 from llm_gateway.wire.openai_answer import DONE
 from llm_gateway.wire.openai_dialect import error_object
-from llm_gateway.wire.openai_usage import count, shares
+from llm_gateway.wire.openai_usage import count, service_of, shares
 from llm_gateway.wire.sse import SseSplitter, event_data
 
 if TYPE_CHECKING:
@@ -73,7 +73,7 @@ def read_response(raw: bytes) -> WholeAnswer:
     text_bytes = _written_bytes(answer["output"])
     if answer.get("error"):
         return WholeAnswer(_used_by_failed(answer, text_bytes), text_bytes, body=orjson.dumps(_without_words(answer)))
-    return WholeAnswer(read_usage(answer.get("usage")), text_bytes)
+    return WholeAnswer(read_usage(answer.get("usage")), text_bytes, service_of(answer))
 
 
 class ResponsesStream(AnswerStream):
@@ -124,6 +124,7 @@ class ResponsesStream(AnswerStream):
         """The last event. Some servers send no deltas for some of what they write; all of it stands here."""
         self.ended = True
         answer = _object(seen.get("response"))
+        self.service = service_of(answer)
         self.text_bytes = max(self.text_bytes, _written_bytes(answer.get("output")))
         if kind != "response.failed":
             self.counts = read_usage(answer.get("usage")) or self.counts

@@ -11,7 +11,14 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
-from llm_gateway.limits.estimate import TOKENS_A_CALL, TOKENS_A_MESSAGE, TOKENS_FOR_TOOLS, ModelBounds, UnboundedCall
+from llm_gateway.limits.estimate import (
+    TOKENS_A_CALL,
+    TOKENS_A_MESSAGE,
+    TOKENS_FOR_TOOLS,
+    ModelBounds,
+    PromptSum,
+    UnboundedCall,
+)
 from llm_gateway.limits.estimate import json_bytes as _bytes
 from llm_gateway.wire.format import FieldRefused
 from llm_gateway.wire.openai_fields import check_spelling, shown
@@ -64,22 +71,22 @@ def check_tools(body: Mapping[str, Any]) -> None:  # Any: JSON
         raise FieldRefused("tool_choice", "`tool_choice` must be a text or an object.", code="invalid_type")
 
 
-def bound_prompt(body: Mapping[str, Any], bounds: ModelBounds) -> int:  # Any: JSON
-    """The most tokens that the model can read for this request, which was checked. Raises: UnboundedCall.
+def bound_prompt(body: Mapping[str, Any], bounds: ModelBounds) -> PromptSum:  # Any: JSON
+    """What the model can read at most for this request, which was checked. Raises: UnboundedCall.
 
     All its bytes count, but those of pictures: JSON has at least as many as what the model reads of it.
     """
     given = body["input"]
     items = len(given) if isinstance(given, list) else 1
-    tokens = TOKENS_A_CALL + items * TOKENS_A_MESSAGE + _bytes(body)
+    total = PromptSum(TOKENS_A_CALL + items * TOKENS_A_MESSAGE, _bytes(body))
     for place, part in pictures(given):
         if bounds.image_tokens is None:
             raise UnboundedCall(f"This model takes no content of type `{_IMAGE}` here.", details={"param": place})
-        tokens += bounds.image_tokens - len(part["image_url"].encode())
+        total.fixed_tokens += bounds.image_tokens
+        total.text_bytes -= len(part["image_url"].encode())
     if body.get("tools"):
-        tokens += TOKENS_FOR_TOOLS
-    # a longer prompt does not fit the model: the provider refuses it, or cuts it to this
-    return min(tokens, bounds.context_window)
+        total.fixed_tokens += TOKENS_FOR_TOOLS
+    return total
 
 
 def pictures(given: str | list[Item]) -> Iterator[tuple[str, Item]]:

@@ -78,3 +78,9 @@ def count(value: object) -> int | None:
     if isinstance(value, bool) or not isinstance(value, int):
         return None
     return value if 0 <= value <= MAX_REPORTED_TOKENS else None
+
+
+def service_of(answer: dict[str, object]) -> str | None:
+    """The service tier that the provider says it gave; it may differ from the one that was asked for."""
+    service = answer.get("service_tier")
+    return service if isinstance(service, str) else None

@@ -210,8 +210,6 @@ def test_the_operators_business_is_refused(field: str) -> None:
 @pytest.mark.parametrize(
     "fields",
     [
-        {"service_tier": "priority"},
-        {"service_tier": "fast"},
         {"modalities": ["audio"]},
         {"web_search_options": {}},
     ],
@@ -219,6 +217,10 @@ def test_the_operators_business_is_refused(field: str) -> None:
 def test_what_costs_more_than_its_tokens_is_refused(fields: dict[str, Any]) -> None:
     with pytest.raises(UnboundedCall):
         estimate(**fields)
+
+
+def test_the_service_that_is_asked_for_is_part_of_the_estimate() -> None:
+    assert estimate(service_tier="priority").service == "priority"
 
 
 def test_the_prompt_is_bounded_by_all_its_bytes() -> None:

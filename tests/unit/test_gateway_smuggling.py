@@ -4,7 +4,8 @@ import orjson
 import pytest
 
 from core.errors import InvalidInput
-from llm_gateway.limits.estimate import ModelBounds, UnboundedCall, estimate_chat
+from llm_gateway.limits.estimate import ModelBounds, UnboundedCall
+from llm_gateway.limits.estimate_chat import estimate_chat
 from llm_gateway.wire.openai_answer import ChatStream
 from llm_gateway.wire.openai_chat import parse_chat
 
@@ -81,10 +82,22 @@ def test_what_servers_of_open_models_take_as_instructions_is_refused(field: str)
     "fields",
     [
         CACHED,
+        {"messages": [{"role": "assistant", "tool_calls": [{"id": "c", **CACHED, "function": {"name": "f"}}]}]},
+        {"messages": [{"role": "assistant", "tool_calls": [{"id": "c", "function": {"name": "f", **CACHED}}]}]},
         {"messages": [{"role": "user", "content": "hi", **CACHED}]},
         {"messages": [{"role": "user", "content": [{"type": "text", "text": "hi", **CACHED}]}]},
         {"tools": [{"type": "function", "function": {"name": "f"}, **CACHED}]},
         {"tools": [{"type": "function", "function": {"name": "f", **CACHED}}]},
+    ],
+)
+def test_writing_to_a_cache_is_seen_wherever_a_vendor_would_look_for_it(fields: dict[str, object]) -> None:
+    ((name, _),) = estimate_chat(orjson.loads(request(**fields)), BOUNDS).classes
+    assert name == "cache_write_1h"
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
         {"search_parameters": {"mode": "on"}},
         {"enable_search": True},
         {"data_sources": [{"type": "azure_search"}]},

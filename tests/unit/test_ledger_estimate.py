@@ -14,7 +14,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from core.errors import InvalidInput
-from llm_gateway.limits.estimate import MOST_CHOICES, ModelBounds, UnboundedCall, estimate_chat
+from llm_gateway.limits.estimate import ModelBounds, UnboundedCall
+from llm_gateway.limits.estimate_chat import MOST_CHOICES, estimate_chat
 
 BOUNDS = ModelBounds(context_window=100_000, max_output_tokens=4096)
 SEES = ModelBounds(context_window=100_000, max_output_tokens=4096, image_tokens=1500)
@@ -134,7 +135,6 @@ def test_a_picture_counts_as_much_as_the_model_says_and_not_its_bytes() -> None:
     "part",
     [
         {"type": "image_url", "image_url": {"url": "data:,"}},
-        {"type": "input_audio", "input_audio": {}},
         {"type": "file", "file": {}},
         {"type": "video_url"},
         {"type": ["text"]},
@@ -154,9 +154,11 @@ def test_content_without_a_bound_is_refused_by_place(part: object) -> None:
     [
         {"web_search_options": {}},
         {"audio": {"voice": "alloy"}},
-        {"modalities": ["text", "audio"]},
-        {"service_tier": "priority"},
+        {"modalities": ["text", "audio"], "stream": True},
+        {"modalities": ["image"]},
         {"service_tier": ["flex"]},
+        {"cache_control": {"type": "ephemeral", "ttl": "1d"}},
+        {"cache_control": True},
     ],
 )
 def test_what_costs_more_than_its_tokens_is_refused(fields: dict[str, object]) -> None:
@@ -165,9 +167,39 @@ def test_what_costs_more_than_its_tokens_is_refused(fields: dict[str, object]) -
     assert refusal.value.details == {"param": next(iter(fields))}
 
 
-@pytest.mark.parametrize("tier", [None, "auto", "default", "flex"])
-def test_the_ordinary_service_tiers_pass(tier: str | None) -> None:
-    assert estimate_chat(body(service_tier=tier, modalities=["text"]), BOUNDS).choices == 1
+@pytest.mark.parametrize("tier", [None, "auto", "default", "flex", "priority"])
+def test_the_service_that_is_asked_for_is_part_of_the_estimate(tier: str | None) -> None:
+    estimate = estimate_chat(body(service_tier=tier, modalities=["text"]), BOUNDS)
+    assert (estimate.service, estimate.most.service) == (tier, tier)
+
+
+def test_sound_counts_apart_from_text_and_asks_for_its_own_price() -> None:
+    sound = {"type": "input_audio", "input_audio": {"data": "A" * 40_000, "format": "mp3"}}
+    estimate = estimate_chat(body([{"type": "text", "text": "what is said?"}, sound]), BOUNDS)
+    assert estimate.prompt_tokens < 500
+    assert estimate.audio_tokens == 1001  # thirty seconds at 8 kbit/s: 32 tokens a second
+    assert estimate.tokens == estimate.prompt_tokens + 1001 + 4096
+    assert estimate.classes == (("input_audio", "messages[0].content[1]"),)
+    assert (estimate.most.audio_tokens, estimate.most.classes) == (1001, estimate.classes)
+
+
+@pytest.mark.parametrize("audio", [{}, "", {"data": "AA", "format": "opus"}, {"data": 5, "format": "wav"}])
+def test_sound_whose_length_nobody_can_bound_is_refused(audio: object) -> None:
+    with pytest.raises(UnboundedCall):
+        estimate_chat(body([{"type": "input_audio", "input_audio": audio}]), BOUNDS)
+
+
+def test_sound_may_be_written_where_it_has_a_price() -> None:
+    estimate = estimate_chat(body(modalities=["text", "audio"], audio={"voice": "alloy"}), BOUNDS)
+    assert estimate.classes == (("output_audio", "modalities"),)
+
+
+def test_counting_the_text_leaves_what_is_no_text() -> None:
+    estimate = estimate_chat(body([{"type": "text", "text": "x" * 9000}]), BOUNDS)
+    counted = estimate.counted(1200)
+    assert counted.prompt_tokens == estimate.fixed_tokens + 1200 < estimate.prompt_tokens
+    assert counted.text_bytes == 0
+    assert estimate.counted(10**9).prompt_tokens == estimate.prompt_tokens
 
 
 @pytest.mark.parametrize("messages", [None, [], "hi", {"role": "user"}])
