@@ -135,6 +135,22 @@ def test_second_use_installs_nothing(copy: Copy) -> None:
     assert "Installing" not in out
 
 
+def test_an_environment_beside_the_main_one_is_made_once_for_each_lock_file(copy: Copy) -> None:
+    (copy.root / "requirements-other.lock").write_text("three==3\n")
+    code, out, err = copy.run("side-environment", "requirements-other.lock")
+    assert (code, err) == (0, "")
+    python = out.splitlines()[-1]
+    assert python.startswith(f"{copy.root}/.buttress/environments/requirements-other-")
+    venv, install = copy.uv_calls()
+    assert venv.startswith("venv --clear")
+    assert "--require-hashes" in install
+    assert copy.run("side-environment", "requirements-other.lock")[1].splitlines() == [python]
+    assert copy.uv_calls() == []
+    (copy.root / "requirements-other.lock").write_text("three==4\n")
+    assert copy.run("side-environment", "requirements-other.lock")[1].splitlines()[-1] != python
+    assert not (copy.root / ".venv").exists()
+
+
 def test_changed_lock_renews_the_environment(copy: Copy) -> None:
     copy.run("status")
     copy.uv_calls()

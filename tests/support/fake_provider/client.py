@@ -65,6 +65,11 @@ class FakeProvider:
         return cls(process, orjson.loads(line))
 
     @property
+    def control_url(self) -> str:
+        """Where it takes scripts, for those who cannot import this client."""
+        return f"http://{_HOST}:{self._control_port}"
+
+    @property
     def pid(self) -> int:
         """The process that answers."""
         return self._process.pid
