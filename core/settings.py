@@ -54,6 +54,7 @@ class Settings(BaseModel):
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
     metrics_token: Annotated[SecretStr, Field(min_length=16)] | None = None
     otel: bool = False
+    content_hooks: tuple[str, ...] = ()
     public_url: str = "http://127.0.0.1:8000"
     allow_plain_http: bool = False
     max_body_bytes: Annotated[int, Field(ge=1024, le=1024**3)] = 10 * 1024 * 1024
@@ -94,7 +95,7 @@ class Settings(BaseModel):
             raise ValueError("must be a URL like postgresql://user:password@host:5432/database")
         return value
 
-    @field_validator("cors_origins", "trusted_proxies", mode="before")
+    @field_validator("cors_origins", "trusted_proxies", "content_hooks", mode="before")
     @classmethod
     def _split_list(cls, value: object) -> object:
         if isinstance(value, str):

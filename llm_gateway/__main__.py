@@ -15,6 +15,7 @@ from granian.server import Server
 from core.settings import SettingsInvalid, load_settings
 from llm_gateway.catalog import CatalogInvalid
 from llm_gateway.catalog_load import load_catalog
+from llm_gateway.content.rules import load_hooks
 from llm_gateway.worker_figures import shared_between_workers
 
 # Longer than a shutdown's grace plus the time to settle (upkeep.py); then a worker that hangs is killed.
@@ -28,6 +29,7 @@ def main() -> int:
         # In this process, before any worker starts: a worker that cannot start would only be respawned.
         settings = load_settings()
         load_catalog(settings.models_file, os.environ)
+        load_hooks(settings.content_hooks)
         port = int(os.environ.get("BUTTRESS_GATEWAY_PORT", "8001"))
         workers = int(os.environ.get("BUTTRESS_GATEWAY_WORKERS", "1"))
     except (SettingsInvalid, CatalogInvalid, ValueError) as error:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Final, cast
 
@@ -26,6 +26,9 @@ from core.tokens import TokenVerifier
 from llm_gateway.callers import Callers
 from llm_gateway.catalog import Catalog
 from llm_gateway.catalog_load import load_catalog
+from llm_gateway.content.hooks import ContentHook
+from llm_gateway.content.redactor import Redactor
+from llm_gateway.content.rules import ContentRules, load_hooks
 from llm_gateway.endpoints import MOUNTED_AT, Endpoints, dialect_of
 from llm_gateway.limits.ledger import Ledger
 from llm_gateway.limits.postgres import PostgresLedger
@@ -60,7 +63,14 @@ ENDPOINTS: Final = ("chat", "responses", "embeddings", "messages", "count_tokens
 class Gateway:
     """The gateway as a part of another application: an ASGI handler, its lifespan, and its readiness."""
 
-    def __init__(self, settings: Settings, catalog: Catalog, ledger: Ledger | None, grace_s: float) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        catalog: Catalog,
+        ledger: Ledger | None,
+        grace_s: float,
+        hooks: Sequence[ContentHook] = (),
+    ) -> None:
         self.catalog = catalog
         self.metrics = Metrics(
             models=[model.name for model in catalog],
@@ -70,6 +80,7 @@ class Gateway:
         self._settings = settings
         self._grace_s = grace_s
         self._ledger = ledger
+        self._hooks = tuple(hooks)
         self._pipeline: Pipeline | None = None
         self._endpoints: Endpoints | None = None
 
@@ -132,6 +143,8 @@ class Gateway:
             providers=Providers(native=NativeProvider(provider_http), translating=litellm),
             max_body_bytes=self._settings.max_body_bytes,
             max_json_depth=self._settings.max_json_depth,
+            metrics=self.metrics,
+            rules=ContentRules([*self._hooks, Redactor(self.metrics)], self.metrics),
             tasks=tasks,
         )
 
@@ -152,20 +165,27 @@ def _first_cause(error: BaseException) -> str:
 
 
 def create_gateway(
-    settings: Settings, *, ledger: Ledger | None = None, environ: Mapping[str, str] | None = None
+    settings: Settings,
+    *,
+    ledger: Ledger | None = None,
+    environ: Mapping[str, str] | None = None,
+    hooks: Sequence[ContentHook] = (),
 ) -> Gateway:
     """A gateway that has done no I/O but reading models.toml; without `ledger` it opens its own in PostgreSQL.
 
     No log line of this process will show the providers' keys.
 
-    Raises: CatalogInvalid naming everything that is wrong with models.toml.
+    `hooks` are asked about content after those that BUTTRESS_CONTENT_HOOKS names, and before the redactor.
+
+    Raises: CatalogInvalid naming everything that is wrong with models.toml; HookInvalid.
     """
     environ = os.environ if environ is None else environ
     catalog = load_catalog(settings.models_file, environ)
     protect(*catalog.secrets())
     for sentence in catalog.unavailable:
         log.warning("deployment_unavailable", reason=sentence)
-    return Gateway(settings, catalog, ledger, float(environ.get(GRACE_VARIABLE, GRACE_S)))
+    every_hook = [*load_hooks(settings.content_hooks), *hooks]
+    return Gateway(settings, catalog, ledger, float(environ.get(GRACE_VARIABLE, GRACE_S)), every_hook)
 
 
 def create_app(settings: Settings | None = None) -> AsgiApp:

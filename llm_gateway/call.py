@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import asyncio
 from enum import Enum
-from time import perf_counter
+from time import perf_counter, time_ns
 from typing import Final
 
 from core.errors import ButtressError, InternalFault
 from core.logging import get_logger
 from llm_gateway import usage
+from llm_gateway.accounting import TokenCounts
 from llm_gateway.callers import Caller
+from llm_gateway.content.rules import CallRules
 from llm_gateway.limits.ledger import Outcome, Usage
+from llm_gateway.observation import CallRecord
 from llm_gateway.plan import Hop, Plan
 from llm_gateway.providers.contract import FailureKind, ProviderAnswer, ProviderFailure
 from llm_gateway.settlement import Charge
@@ -23,6 +26,7 @@ log = get_logger(__name__)
 # How long an answer waits for the ledger, which normally has written the usage before the client has the last byte.
 # After that the client gets its answer, and the ledger its figures later.
 _SETTLE_WAIT_S: Final = 1.0
+NO_TOKENS: Final = TokenCounts()
 
 
 class Interruption(Enum):
@@ -43,14 +47,26 @@ class Call:
     """A held call. All methods but `resolved` are synchronous: they work in a task that is being cancelled, too."""
 
     def __init__(
-        self, *, caller: Caller, format_: Format, request: FormatRequest, plan: Plan, charge: Charge, began_s: float
+        self,
+        *,
+        caller: Caller,
+        format_: Format,
+        request: FormatRequest,
+        plan: Plan,
+        charge: Charge,
+        rules: CallRules,
+        began_s: float,
+        traceparent: str | None = None,
     ) -> None:
         self.caller = caller
         self.format = format_
         self.request = request
         self.plan = plan
         self.charge = charge
+        self.rules = rules
         self.began_s = began_s  # of perf_counter
+        self.traceparent = traceparent
+        self.first_output_s: float | None = None  # since then
         self.provider_s = 0.0
         self.hop: Hop | None = None  # who was asked last
         self.asked = False  # it may be at work
@@ -128,24 +144,48 @@ class Call:
         """The time since the request arrived."""
         return perf_counter() - self.began_s
 
-    def report(self, status: int, error_code: str | None) -> None:
-        """One log line with the call's figures, without a word of its content."""
-        used = self.usage
+    def report(self, status: int, error_code: str | None) -> CallRecord:
+        """The call's figures, without a word of its content; they are one line of the log."""
+        record = self._record(status, error_code or (self.stream_error.code if self.stream_error else None))
         log.info(
             "llm_call",
-            call_id=self.charge.request_id,
+            call_id=record.call_id,
             user_id=str(self.caller.user_id),
+            endpoint=record.endpoint,
+            model=record.model,
+            deployment=record.deployment,
+            stream=record.stream,
+            status=status,
+            error_code=record.error_code,
+            outcome=record.outcome,
+            estimated=self.usage.estimated if self.usage else False,
+            input_tokens=record.counts.prompt_tokens,
+            output_tokens=record.counts.output_tokens,
+            cost_nano_usd=record.cost_nano_usd,
+            duration_ms=round(record.duration_s * 1000, 1),
+            provider_ms=round(self.provider_s * 1000, 1),
+        )
+        return record
+
+    def _record(self, status: int, error_code: str | None) -> CallRecord:
+        used, deployment = self.usage, self.hop.deployment if self.hop else None
+        return CallRecord(
+            call_id=self.charge.request_id,
             endpoint=self.format.endpoint,
             model=self.request.model,
-            deployment=self.hop.deployment.id if self.hop else None,
             stream=self.request.stream,
             status=status,
             error_code=error_code,
             outcome=used.outcome if used else "void",
-            estimated=used.estimated if used else False,
-            input_tokens=used.counts.prompt_tokens if used else 0,
-            output_tokens=used.counts.output_tokens if used else 0,
+            counts=used.counts if used else NO_TOKENS,
             cost_nano_usd=used.cost_nano_usd if used else 0,
-            duration_ms=round(self.age_s() * 1000, 1),
-            provider_ms=round(self.provider_s * 1000, 1),
+            duration_s=self.age_s(),
+            ended_at_ns=time_ns(),
+            # of a stream only what came before its first byte was ours; then we wait with the client
+            overhead_s=None if self.request.stream else self.overhead_s(),
+            first_output_s=self.first_output_s,
+            deployment=deployment.id if deployment else None,
+            provider=deployment.provider if deployment else None,
+            provider_model=deployment.model if deployment else None,
+            traceparent=self.traceparent,
         )

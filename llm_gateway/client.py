@@ -26,7 +26,8 @@ class ClientGone(Exception):
 class Client:
     """One HTTP exchange. `gone` is true once the client has closed the connection.
 
-    `standing` are the headers that go with whatever answer there will be; `request_id` is the one in `x-request-id`.
+    `standing` are the headers that go with whatever answer there will be; `request_id` is the one in `x-request-id`;
+    `asked_model` is the public name in its body, once that was read.
     """
 
     __slots__ = (
@@ -34,6 +35,7 @@ class Client:
         "_send",
         "_watcher",
         "answer_began",
+        "asked_model",
         "began_s",
         "gone",
         "headers",
@@ -49,6 +51,7 @@ class Client:
         self._watcher: asyncio.Task[None] | None = None
         self.gone = False
         self.answer_began = False
+        self.asked_model: str | None = None
         self.standing: RawHeaders = []
         self.request_id: str = scope.get("state", {}).get("request_id", "")
 

@@ -9,6 +9,7 @@ from core.errors import BadGateway, ButtressError, GatewayTimeout
 from llm_gateway import usage
 from llm_gateway.call import Call, error_of_interruption
 from llm_gateway.client import Client
+from llm_gateway.content.hooks import ContentDenied, ContentRuleFailed
 from llm_gateway.plan import Hop
 from llm_gateway.providers.contract import FailureKind, ProviderAnswer, ProviderFailure
 from llm_gateway.wire.format import AnswerUnusable, StreamFault, StreamReader
@@ -73,13 +74,14 @@ async def deliver_whole(call: Call, client: Client, *, deadline_s: float) -> Non
         else usage.unreported(hop, text_bytes=whole.text_bytes)
     )
     call.settle(used)
+    given = await call.rules.answer(whole.body or raw)
     await call.resolved()
     headers: RawHeaders = [
         *_notes(hop),
         (b"x-buttress-cost-usd", usd(used.cost_nano_usd)),
         (b"x-buttress-overhead-ms", b"%.2f" % (call.overhead_s() * 1000)),
     ]
-    await client.answer_json(200, whole.body or raw, headers)
+    await client.answer_json(200, given, headers)
 
 
 async def deliver_stream(call: Call, client: Client, *, deadline_s: float) -> None:
@@ -89,6 +91,7 @@ async def deliver_stream(call: Call, client: Client, *, deadline_s: float) -> No
     """
     hop, answer = _opened(call)
     first = await _first_piece(call, deadline_s)
+    call.first_output_s = call.age_s()
     await client.begin_stream(_notes(hop))
     try:
         error = await _pass_on(call, client, first, deadline_s)
@@ -127,7 +130,7 @@ async def _first_piece(call: Call, deadline_s: float) -> bytes:
     try:
         async with asyncio.timeout_at(min(deadline_s, asked_s + hop.deployment.timeouts.first_byte_s)):
             while piece := await answer.read():
-                passed = stream.feed(piece)
+                passed = call.rules.feed(stream.feed(piece))
                 if passed:
                     return passed
                 if stream.fault is not None:
@@ -153,12 +156,14 @@ async def _pass_on(call: Call, client: Client, first: bytes, deadline_s: float) 
                     return OutputLimitReached()
                 clock.reschedule(min(now_s() + (_AFTER_DONE_S if stream.ended else idle_s), deadline_s))
                 piece = await answer.read()
-                passed = stream.feed(piece) if piece else stream.end()
+                passed = call.rules.feed(stream.feed(piece)) if piece else _rest(call, stream)
                 if passed:
                     sent_bytes += len(passed)
                     await client.send(passed)
                 if not piece:
                     break
+    except (ContentDenied, ContentRuleFailed) as error:
+        return error
     except TimeoutError:
         return None if stream.complete else StreamTimeout()
     except ProviderFailure:
@@ -166,6 +171,10 @@ async def _pass_on(call: Call, client: Client, first: bytes, deadline_s: float) 
     if stream.fault is not None:
         return OutputLimitReached() if stream.fault is StreamFault.TOO_MUCH else StreamUnusable()
     return None if stream.complete else StreamCut()
+
+
+def _rest(call: Call, stream: StreamReader) -> bytes:
+    return call.rules.feed(stream.end()) + call.rules.end()
 
 
 def _notes(hop: Hop) -> RawHeaders:

@@ -1,7 +1,7 @@
 """One call from first byte to settlement, in order, whatever format it is written in. Read this file first.
 
 who          the credential, before a byte of the body is read
-what         the body, the model in the catalogue, the most it may use
+what         the body, the model in the catalogue, what rules about content make of it, the most it may use
 hold         every limit is charged for that most, or the call is refused, before a provider hears of it
 ask          a deployment; another only while nothing was answered and the last one did no work
 answer       bytes as they come
@@ -11,17 +11,21 @@ settle       what was used; in a task of its own, so that no disconnect, fault o
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Final
 
 from core.errors import ButtressError
 from core.logging import get_logger
 from llm_gateway.call import Call, error_of_interruption
-from llm_gateway.callers import Caller, Callers
+from llm_gateway.callers import Caller, Callers, EndpointNotAllowed, ModelNotAllowed
 from llm_gateway.catalog import Catalog
 from llm_gateway.client import Client
+from llm_gateway.content.hooks import About, ContentDenied, ContentRuleFailed
+from llm_gateway.content.rules import ContentRules
 from llm_gateway.delivery import deliver_stream, deliver_whole
-from llm_gateway.limits.ledger import Hold, HoldRequest, Ledger
+from llm_gateway.limits.ledger import CallTooLarge, Hold, HoldRequest, Ledger, LimitExceeded
+from llm_gateway.metrics import Metrics
+from llm_gateway.observation import Observer
 from llm_gateway.plan import Hop, Plan, plan_call
 from llm_gateway.providers.contract import FailureKind, ProviderCall, ProviderFailure, Providers
 from llm_gateway.routing.attempts import attempts, pause_before_next_s
@@ -46,32 +50,65 @@ class Pipeline:
     providers: Providers
     max_body_bytes: int
     max_json_depth: int
+    metrics: Metrics
+    rules: ContentRules
     tasks: DetachedTasks = field(default_factory=DetachedTasks)
     cooldowns: Cooldowns = field(default_factory=Cooldowns)
     calls: set[Call] = field(default_factory=set)  # in flight
     draining: bool = False
+    observers: tuple[Observer, ...] = ()
 
     async def answer(self, format_: Format, client: Client, call_id: str) -> None:
         """The client has its answer, or has left; what the call used is settled, or is being settled.
 
         Raises: ButtressError where nothing was answered yet.
         """
+        try:
+            call = await self._admit(format_, client, call_id)
+        except ButtressError as error:
+            self._count_refusal(format_, client, error)
+            raise
+        await self._work(call, client)
+
+    async def _admit(self, format_: Format, client: Client, call_id: str) -> Call:
+        """A call that is held, and about which no provider has heard yet. Raises: ButtressError for every refusal."""
         if self.draining:
             raise ShuttingDown
         caller = await self.callers.identify(client.headers)
         caller.policy.require_endpoint(format_.endpoint)
         raw = await client.json_body(max_bytes=self.max_body_bytes)
         request = format_.parse(raw, client.headers, max_json_depth=self.max_json_depth)
+        client.asked_model = request.model
         model = self.catalog.find(request.model)
         caller.policy.require_model(model.name)
-        # Before-hooks stand here: they refuse the request, or make another of it, while nothing is held.
+        rules = self.rules.about(
+            About(call_id=call_id, caller=caller, endpoint=format_.endpoint, model=model.name, stream=request.stream)
+        )
+        body = await rules.request(request.body)
+        if body is not request.body:
+            request = replace(request, body=body)
         # The cache stands here: a hit holds and settles nothing but one request.
         routes = order_routes(self.catalog, model, rests=self.cooldowns.rests, allows=caller.policy.allows_model)
         plan = plan_call(format_, request, routes)
         hold, charge = await self._hold(caller, request, plan, call_id)
         client.standing += format_.dialect.limit_headers(hold.requests, hold.tokens)
-        call = Call(caller=caller, format_=format_, request=request, plan=plan, charge=charge, began_s=client.began_s)
-        await self._work(call, client)
+        return Call(
+            caller=caller,
+            format_=format_,
+            request=request,
+            plan=plan,
+            charge=charge,
+            rules=rules,
+            began_s=client.began_s,
+            traceparent=client.header(b"traceparent"),
+        )
+
+    def _count_refusal(self, format_: Format, client: Client, error: ButtressError) -> None:
+        self.metrics.refused(endpoint=format_.endpoint, model=client.asked_model, status=error.status)
+        if isinstance(error, LimitExceeded | CallTooLarge):
+            self.metrics.limit_reached(scope=error.scope, limit=error.limit_name)
+        elif isinstance(error, ModelNotAllowed | EndpointNotAllowed):
+            self.metrics.denied(error.code)
 
     async def _hold(self, caller: Caller, request: FormatRequest, plan: Plan, call_id: str) -> tuple[Hold, Charge]:
         """Raises: LimitExceeded, CallTooLarge …; Unavailable, and then nothing may be asked of a provider.
@@ -104,11 +141,13 @@ class Pipeline:
         except asyncio.CancelledError:
             status, error_code = 499, "client_gone"  # nginx's number for it
             raise
-        finally:  # after-hooks and metrics stand here, synchronous: the task may be being cancelled
+        finally:  # synchronous: the task may be being cancelled
             call.abandon("client_gone")
             self.calls.discard(call)
             client.stop_watching()
-            call.report(status, error_code)
+            record = call.report(status, error_code)
+            for observer in (self.metrics, *self.observers):
+                observer.finished(record)
 
     async def _ask_and_answer(self, call: Call, client: Client) -> None:
         deadline_s = asyncio.get_running_loop().time() + call.plan.hops[0].deployment.timeouts.total_s
@@ -126,9 +165,14 @@ class Pipeline:
                 status=failure.status,
                 cause=type(failure.__cause__).__name__,  # its words may hold an address or a key
             )
+            self._count_failure(call.hop, failure)
             call.fail(failure)
             await call.resolved()
             raise error_of_failure(failure) from failure
+        except (ContentDenied, ContentRuleFailed):
+            call.abandon("cut")
+            await call.resolved()
+            raise
         except asyncio.CancelledError:
             interruption = call.interruption
             if interruption is None or client.gone:
@@ -151,10 +195,19 @@ class Pipeline:
                 pause_s = pause_before_next_s(failure, order[position:])
                 if pause_s is None or asyncio.get_running_loop().time() + pause_s >= deadline_s:
                     raise
+                self._count_failure(hop, failure)
+                self._count_next(order[0], order[position + 1])
                 await asyncio.sleep(pause_s)
             else:
                 self.cooldowns.succeeded(hop.deployment.id)
                 return
+
+    def _count_failure(self, hop: Hop | None, failure: ProviderFailure) -> None:
+        if hop is not None:
+            self.metrics.provider_failed(hop.deployment.id, failure.kind.value)
+
+    def _count_next(self, first: Hop, hop: Hop) -> None:
+        self.metrics.tried_again(hop.model.name, fallback=hop.model is not first.model)
 
     async def _ask_one(self, call: Call, hop: Hop, deadline_s: float) -> None:
         request, endpoint = call.request, call.format.endpoint

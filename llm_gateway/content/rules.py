@@ -68,6 +68,8 @@ class CallRules:
 
     def feed(self, piece: bytes) -> bytes:
         """What may be given of this piece of a streamed answer. Raises: ContentDenied, ContentRuleFailed."""
+        if not piece:
+            return piece
         for hook, one in self._stream_filters():
             piece = self._guarded(hook, one.feed, piece)
         return piece

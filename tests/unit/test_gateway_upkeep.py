@@ -13,8 +13,11 @@ from llm_gateway.call import Call, Interruption
 from llm_gateway.callers import Caller, Callers
 from llm_gateway.catalog import Catalog
 from llm_gateway.catalog_load import load_catalog
+from llm_gateway.content.hooks import About
+from llm_gateway.content.rules import ContentRules
 from llm_gateway.limits.estimate import Estimate
 from llm_gateway.limits.ledger import Hold, HoldRequest, Ledger, Usage
+from llm_gateway.metrics import Metrics
 from llm_gateway.pipeline import Pipeline
 from llm_gateway.plan import Hop, Plan
 from llm_gateway.providers.contract import Providers
@@ -59,6 +62,9 @@ class LeaseLedger(Ledger):
         pass
 
 
+METRICS = Metrics(models=[], deployments=[], endpoints=[])
+
+
 @pytest.fixture
 def catalog() -> Catalog:
     return load_catalog(Path("llm_gateway/models.toml"), {"BUTTRESS_LLM_URL": "http://127.0.0.1/v1"})
@@ -74,6 +80,8 @@ def pipeline_with(catalog: Catalog, ledger: Ledger) -> Pipeline:
         providers=Providers(native=nobody, translating=nobody),
         max_body_bytes=1,
         max_json_depth=1,
+        metrics=METRICS,
+        rules=ContentRules([], METRICS),
     )
 
 
@@ -85,6 +93,7 @@ def a_call(pipeline: Pipeline, request_id: str, *, age_s: float) -> Call:
         request=REQUEST,
         plan=Plan((Hop(model, model.deployments[0], Estimate(1, 1, 1)),)),
         charge=Charge(pipeline.ledger, pipeline.tasks, request_id),
+        rules=pipeline.rules.about(About("req_1", Caller(uuid4()), "chat", model.name, stream=False)),
         began_s=perf_counter() - age_s,
     )
     pipeline.calls.add(call)
