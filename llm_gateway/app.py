@@ -133,14 +133,15 @@ class Gateway:
         http = await parts.enter_async_context(make_http_client())
         provider_http = ProviderHttp()
         parts.callback(provider_http.close)
-        litellm = LitellmProvider(tasks)
+        native = NativeProvider(provider_http)
+        litellm = LitellmProvider(native, tasks)
         if self.catalog.needs_translation():
             tasks.start(litellm.warm(), name="import litellm")
         return Pipeline(
             catalog=self.catalog,
             callers=Callers(TokenVerifier.from_settings(self._settings, http)),
             ledger=ledger,
-            providers=Providers(native=NativeProvider(provider_http), translating=litellm),
+            providers=Providers(native=native, translating=litellm),
             max_body_bytes=self._settings.max_body_bytes,
             max_json_depth=self._settings.max_json_depth,
             metrics=self.metrics,

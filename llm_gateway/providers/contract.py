@@ -21,6 +21,7 @@ class FailureKind(Enum):
     OVERLOADED = "overloaded"  # 503, 529
     BROKEN = "broken"  # any other 5xx, and what no provider should send (a redirect, say)
     REJECTED = "rejected"  # 400, 413, 422 …: the caller's request is at fault
+    UNTRANSLATABLE = "untranslatable"  # the request cannot be put into the provider's words: nothing was asked
     CREDENTIAL = "credential"  # 401, 403: ours is
     MODEL_MISSING = "model_missing"  # 404: the catalogue is
     LOST = "lost"  # the connection broke after the request was sent
@@ -36,10 +37,14 @@ _NO_WORK = frozenset(
         FailureKind.OVERLOADED,
         FailureKind.BROKEN,
         FailureKind.REJECTED,
+        FailureKind.UNTRANSLATABLE,
         FailureKind.CREDENTIAL,
         FailureKind.MODEL_MISSING,
     }
 )
+
+# Whoever is asked, the answer is the same.
+_REQUESTS_OWN_FAULT = frozenset({FailureKind.REJECTED, FailureKind.UNTRANSLATABLE})
 
 
 @dataclass
@@ -63,7 +68,7 @@ class ProviderFailure(Exception):
     @property
     def may_ask_another(self) -> bool:
         """True when somebody else, or the same a moment later, may well answer, and asking twice is paid once."""
-        return self.work_was_refused and self.kind is not FailureKind.REJECTED
+        return self.work_was_refused and self.kind not in _REQUESTS_OWN_FAULT
 
 
 @dataclass(frozen=True, slots=True)

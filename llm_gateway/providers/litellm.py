@@ -1,183 +1,166 @@
-"""Every protocol but OpenAI's, translated by litellm's SDK: never its proxy, router, callbacks or retries.
-
-Importing litellm takes seconds and 190 MB, so it happens when the first such call needs it, or in the background once
-the process serves (`warm`), and not at all where the catalogue has no such deployment.
-"""
+"""Every call that a provider does not answer in the client's own format, translated by litellm's SDK."""
 
 from __future__ import annotations
 
 import asyncio
-import importlib
-import logging
-import os
-from collections.abc import AsyncIterator
+import traceback
+from collections.abc import AsyncIterator, Callable
 from typing import Any, Final
 
-import aiohttp
-import httpx
 import orjson
 
 from core.logging import get_logger
-from llm_gateway.providers.contract import FailureKind, ProviderCall, ProviderFailure
-from llm_gateway.providers.rejections import KNOWN_CODES, failure_from_answer
+from llm_gateway.providers.chat_sources import ChatSource, LitellmChat, NativeChat
+from llm_gateway.providers.contract import FailureKind, Provider, ProviderCall, ProviderFailure
+from llm_gateway.providers.litellm_failures import failure_of
+from llm_gateway.providers.litellm_module import Litellm, LitellmModule
+from llm_gateway.providers.translations import (
+    ChatTranslation,
+    MessagesTranslation,
+    ResponsesTranslation,
+    Translation,
+    translatable_fields,
+)
 from llm_gateway.settlement import DetachedTasks
-from llm_gateway.wire.openai_answer import DONE
-from llm_gateway.wire.sse import data_event
+from llm_gateway.wire.format import Endpoint
 
 log = get_logger(__name__)
 
-# Read before the import: without the first it downloads prices, without the second it reads .env files.
-_ENVIRONMENT: Final = {"LITELLM_LOCAL_MODEL_COST_MAP": "True", "LITELLM_MODE": "PRODUCTION"}
-
-# litellm takes its own instructions from the same keyword arguments as the request; only these are a request's.
-REQUEST_FIELDS: Final = frozenset(
-    """
-    messages stream stream_options temperature top_p n stop max_tokens max_completion_tokens presence_penalty
-    frequency_penalty logit_bias user response_format seed tools tool_choice parallel_tool_calls logprobs top_logprobs
-    reasoning_effort thinking functions function_call
-    """.split()  # noqa: SIM905 -- one word a line reads worse
-)
-# OpenAI's housekeeping: another provider has no use for it, and leaving it out changes no answer.
-_NO_USE_ELSEWHERE: Final = frozenset(
-    {"metadata", "store", "service_tier", "safety_identifier", "prompt_cache_key", "modalities", "verbosity"}
-)
+_TRANSLATIONS: Final[dict[Endpoint, Callable[[Litellm, ProviderCall], Translation]]] = {
+    "chat": ChatTranslation,
+    "messages": MessagesTranslation,
+    "responses": ResponsesTranslation,
+    "count_tokens": MessagesTranslation,
+}
+_LITELLMS_OWN: Final = frozenset({"thinking_blocks", "provider_specific_fields", "cache_control"})
+_TOKENIZER_OF: Final = "gpt-4o"
 
 
-class LitellmAnswer:
-    """An answer that litellm translates; see ProviderAnswer."""
+class TranslatedAnswer:
+    """An answer in the client's format; see ProviderAnswer."""
 
-    def __init__(self, response: Any, tasks: DetachedTasks, *, stream: bool) -> None:  # Any: litellm has no types
-        self._response = response
-        self._tasks = tasks
-        self._stream: AsyncIterator[Any] | None = aiter(response) if stream else None
-        self._ended = False
+    def __init__(self, pieces: AsyncIterator[bytes], abort: Callable[[], None]) -> None:
+        self._pieces = pieces
+        self.abort = abort
 
     async def read(self) -> bytes:
-        if self._ended:
-            return b""
-        if self._stream is None:
-            self._ended = True
-            return bytes(self._response.model_dump_json(exclude_none=True).encode())
         try:
-            chunk = await anext(self._stream)
+            return await anext(self._pieces)
         except StopAsyncIteration:
-            self._ended = True
-            return data_event(DONE)
-        except Exception as error:  # whatever litellm raises within a stream, the stream is cut
-            self._ended = True
-            raise ProviderFailure(FailureKind.LOST) from error
-        return data_event(orjson.dumps(_openai_chunk(chunk.model_dump(mode="json", exclude_none=True))))
-
-    def abort(self) -> None:
-        if self._stream is not None and not self._ended:
-            self._ended = True
-            self._tasks.start(_close(self._response), name="close litellm stream")
+            return b""
+        except ProviderFailure:
+            raise
+        except Exception as error:  # the provider has done its work: what cannot be translated is paid for all the same
+            # its words may be somebody's, so the log has only where it was
+            log.error("translation_fault", cause=type(error).__name__, place=_place(error))  # noqa: TRY400
+            raise ProviderFailure(FailureKind.UNUSABLE) from error
 
 
 class LitellmProvider:
     """Asks in a provider's own words what it does not answer in the client's."""
 
-    def __init__(self, tasks: DetachedTasks) -> None:
+    def __init__(self, native: Provider, tasks: DetachedTasks) -> None:
+        self._native = native
         self._tasks = tasks
-        self._module: asyncio.Future[Any] | None = None  # Any: a module
+        self._module = LitellmModule()
 
     async def warm(self) -> None:
         """litellm is imported and silent."""
-        await self._imported()
+        await self._module.get()
 
-    async def open(self, call: ProviderCall) -> LitellmAnswer:
-        litellm = await self._imported()
+    async def open(self, call: ProviderCall) -> TranslatedAnswer:
+        litellm = await self._module.get()
+        if call.endpoint == "embeddings":
+            return await self._embeddings(litellm, call)
+        if call.endpoint == "count_tokens":
+            return await _count_tokens(litellm, call)
+        translation = _translation(litellm, call)
+        source = await self._ask(litellm, call, translation.chat_body)
+        pieces = translation.stream(source) if call.stream else _once(translation.whole(source))
+        return TranslatedAnswer(pieces, source.abort)
+
+    async def _ask(self, litellm: Litellm, call: ProviderCall, chat_body: dict[str, Any]) -> ChatSource:  # Any: JSON
         deployment = call.deployment
+        if "chat" in deployment.native:
+            messages = [_plain_message(message) for message in chat_body["messages"]]
+            body = {**chat_body, "messages": messages, "model": deployment.model}
+            chat = ProviderCall(
+                deployment=deployment, endpoint="chat", body=body, stream=call.stream, call_id=call.call_id
+            )
+            return NativeChat(await self._native.open(chat), litellm)
         try:
-            response = await litellm.acompletion(
-                model=deployment.litellm_model,
-                api_base=deployment.litellm_base_url,
-                api_key=deployment.api_key.get_secret_value() if deployment.api_key else None,
-                timeout=deployment.timeouts.total_s,
-                num_retries=0,
-                max_retries=0,
-                **deployment.litellm_options,
-                _skip_mcp_handler=True,  # else it looks for tool servers that the request may name, and would call them
-                **_request_fields(call.body),
+            response = await litellm.sdk.acompletion(
+                **_target(call),
+                # else it looks for tool servers that the request may name, and would call them
+                _skip_mcp_handler=True,
+                **chat_body,
             )
         except Exception as error:
-            raise _failure(error, call.body) from error
-        return LitellmAnswer(response, self._tasks, stream=call.stream)
+            raise failure_of(error, call.body) from error
+        return LitellmChat(response, self._tasks)
 
-    async def _imported(self) -> Any:  # Any: a module
-        if self._module is None:
-            self._module = asyncio.ensure_future(asyncio.to_thread(_import_litellm))
-        return await asyncio.shield(self._module)
-
-
-def _import_litellm() -> Any:  # Any: a module
-    os.environ.update(_ENVIRONMENT)
-    litellm: Any = importlib.import_module("litellm")
-    litellm.telemetry = False
-    litellm.suppress_debug_info = True
-    litellm.drop_params = False
-    litellm.num_retries = 0
-    litellm.callbacks = []
-    litellm.success_callback = []
-    litellm.failure_callback = []
-    litellm.turn_off_message_logging = True
-    for name in ("LiteLLM", "LiteLLM Proxy", "LiteLLM Router"):
-        logging.getLogger(name).setLevel(logging.CRITICAL)  # its warnings quote requests and answers
-    return litellm
+    async def _embeddings(self, litellm: Litellm, call: ProviderCall) -> TranslatedAnswer:
+        fields = translatable_fields("embeddings", call.body)
+        try:
+            response = await litellm.sdk.aembedding(**_target(call), **fields)
+        except Exception as error:
+            raise failure_of(error, call.body) from error
+        return _ready(response.model_dump_json(exclude_none=True).encode())
 
 
-def _request_fields(body: dict[str, Any]) -> dict[str, Any]:  # Any: the client's fields pass through as they are
-    unknown = body.keys() - REQUEST_FIELDS - _NO_USE_ELSEWHERE - {"model"}
-    if unknown:
-        raise ProviderFailure(FailureKind.REJECTED, 400, code="unsupported_parameter", param=min(unknown))
-    return {field: body[field] for field in REQUEST_FIELDS & body.keys() if body[field] is not None}
+def _target(call: ProviderCall) -> dict[str, Any]:  # Any: litellm has no types
+    """Whom litellm asks, and that it does so once."""
+    deployment = call.deployment
+    return {
+        "model": deployment.litellm_model,
+        "api_base": deployment.litellm_base_url,
+        "api_key": deployment.api_key.get_secret_value() if deployment.api_key else None,
+        "timeout": deployment.timeouts.total_s,
+        "num_retries": 0,
+        "max_retries": 0,
+        **deployment.litellm_options,
+    }
 
 
-def _openai_chunk(chunk: dict[str, Any]) -> dict[str, Any]:  # Any: JSON
-    """The chunk as OpenAI sends it: usage stands in a chunk of its own, which has no choices."""
-    if "usage" in chunk and not any(choice.get("delta") or choice.get("finish_reason") for choice in chunk["choices"]):
-        chunk["choices"] = []
-    return chunk
+def _plain_message(message: dict[str, Any]) -> dict[str, Any]:  # Any: JSON
+    """The message without litellm's own fields, which strict servers refuse."""
+    return {name: value for name, value in message.items() if name not in _LITELLMS_OWN}
 
 
-async def _close(response: Any) -> None:  # Any: litellm has no types
-    await response.aclose()
+def _translation(litellm: Litellm, call: ProviderCall) -> Translation:
+    try:
+        return _TRANSLATIONS[call.endpoint](litellm, call)
+    except ProviderFailure:
+        raise
+    except Exception as error:  # whatever it stumbled over, nobody was asked, and asking elsewhere would not help
+        raise ProviderFailure(FailureKind.UNTRANSLATABLE) from error
 
 
-def _failure(error: Exception, body: dict[str, Any]) -> ProviderFailure:
-    """What litellm's exception means. Of its text only codes that we know are used."""
-    if isinstance(error, ProviderFailure):
-        return error
-    name = type(error).__name__
-    if name in {"Timeout", "APITimeoutError"}:
-        return ProviderFailure(FailureKind.TIMED_OUT)
-    if _never_connected(error):
-        return ProviderFailure(FailureKind.UNREACHABLE)
-    status = getattr(error, "status_code", None)
-    if name == "APIConnectionError" or not isinstance(status, int):
-        return ProviderFailure(FailureKind.LOST)
-    code = {
-        "ContextWindowExceededError": "context_length_exceeded",
-        "ContentPolicyViolationError": "content_policy_violation",
-        "UnsupportedParamsError": "unsupported_parameter",
-    }.get(name, getattr(error, "code", None))
-    raw = orjson.dumps({"error": {"code": code}}) if isinstance(code, str) and code in KNOWN_CODES else b""
-    return failure_from_answer(status, _retry_after(error), raw, sent=body)
+async def _count_tokens(litellm: Litellm, call: ProviderCall) -> TranslatedAnswer:
+    """What the prompt counts by OpenAI's tokenizer: near, not exact. That of the model would have to be downloaded."""
+    chat = _translation(litellm, call).chat_body
+    count = await asyncio.to_thread(
+        litellm.sdk.token_counter,
+        model=_TOKENIZER_OF,
+        messages=chat["messages"],
+        tools=chat.get("tools"),
+        use_default_image_token_count=True,
+    )
+    return _ready(orjson.dumps({"input_tokens": count}))
 
 
-def _retry_after(error: Exception) -> str | None:
-    response = getattr(error, "response", None)
-    headers = getattr(response, "headers", None) or getattr(error, "litellm_response_headers", None) or {}
-    value = headers.get("retry-after")
-    return value if isinstance(value, str) else None
+def _place(error: Exception) -> str:
+    """The last line of code that the exception came through."""
+    *_, last = traceback.walk_tb(error.__traceback__)
+    return f"{last[0].f_code.co_filename.rpartition('site-packages/')[2]}:{last[1]}"
 
 
-def _never_connected(error: BaseException | None) -> bool:
-    """True when the chain of causes holds a refused, unresolved or timed out connection attempt."""
-    seen: set[int] = set()
-    while error is not None and id(error) not in seen:
-        if isinstance(error, httpx.ConnectError | httpx.ConnectTimeout | aiohttp.ClientConnectorError):
-            return True
-        seen.add(id(error))
-        error = error.__cause__ or error.__context__
-    return False
+def _ready(body: bytes) -> TranslatedAnswer:
+    async def once() -> AsyncIterator[bytes]:
+        yield body
+
+    return TranslatedAnswer(once(), lambda: None)
+
+
+async def _once(body: Any) -> AsyncIterator[bytes]:  # Any: a coroutine
+    yield await body

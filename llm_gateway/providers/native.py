@@ -13,7 +13,7 @@ from yarl import URL
 from core.http1_connection import Answer, ConnectionLost
 from core.provider_http import CannotConnect, Origin, ProviderHttp
 from llm_gateway.providers.contract import FailureKind, ProviderCall, ProviderFailure
-from llm_gateway.providers.rejections import failure_from_answer
+from llm_gateway.providers.rejections import RETRY_HEADERS, failure_from_answer
 
 if TYPE_CHECKING:
     from llm_gateway.catalog import Deployment
@@ -121,4 +121,5 @@ async def _refusal(answer: Answer, call: ProviderCall) -> ProviderFailure:
         raw = b""
     finally:
         answer.close()
-    return failure_from_answer(answer.status, answer.header(b"retry-after"), raw, sent=call.body)
+    told = {name: value for name in RETRY_HEADERS if (value := answer.header(name.encode())) is not None}
+    return failure_from_answer(answer.status, told, raw, sent=call.body)

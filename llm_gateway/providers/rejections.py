@@ -47,16 +47,29 @@ KNOWN_CODES: Final = frozenset(
 # After the client's own field only places within it: words without digits (no key hides there) and positions.
 _PARAM: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]*(?:\[\d{1,6}\]|\.[a-z_]{1,24}|\.\d{1,6})*")
 _MAX_PARAM_LENGTH: Final = 128
+RETRY_HEADERS: Final = ("retry-after-ms", "retry-after")
 _MAX_RETRY_AFTER_S: Final = 3600.0
 
 
 def failure_from_answer(
-    status: int, retry_after: str | None, raw: bytes, *, sent: Mapping[str, object]
+    status: int, headers: Mapping[str, str], raw: bytes, *, sent: Mapping[str, object]
 ) -> ProviderFailure:
-    """The failure that a provider's answer with this status (never 200) is; `sent` is the request's body."""
+    """The failure that a provider's answer with this status (never 200) is; `sent` is the request's body.
+
+    Of `headers` (names in lower case) only RETRY_HEADERS are read.
+    """
     kind = _KIND_OF_STATUS.get(status, FailureKind.REJECTED if 400 <= status < 500 else FailureKind.BROKEN)
     code, param = _known_words(raw, sent) if kind is FailureKind.REJECTED else (None, None)
-    return ProviderFailure(kind, status, read_retry_after(retry_after), code, param)
+    return ProviderFailure(kind, status, retry_after_of(headers), code, param)
+
+
+def retry_after_of(headers: Mapping[str, str]) -> float | None:
+    """The seconds to wait by `retry-after-ms` (OpenAI's and Azure's, the finer one), else by `retry-after`."""
+    try:
+        milliseconds = float(headers.get("retry-after-ms", ""))
+    except ValueError:
+        return read_retry_after(headers.get("retry-after"))
+    return read_retry_after(str(milliseconds / 1000))
 
 
 def read_retry_after(header: str | None) -> float | None:

@@ -14,7 +14,7 @@ REST_S: Final = 15.0
 LONGEST_REST_S: Final = 60.0
 
 # What says nothing about the deployment: the request was wrong.
-_NOT_ITS_FAULT: Final = frozenset({FailureKind.REJECTED})
+_NOT_ITS_FAULT: Final = frozenset({FailureKind.REJECTED, FailureKind.UNTRANSLATABLE})
 
 
 class Cooldowns:

@@ -44,6 +44,12 @@ _SENTENCES: Final[Mapping[FailureKind, tuple[type[ButtressError], str, str]]] = 
         "provider_error",
         "The model's provider failed. Nothing was charged. Retry later.",
     ),
+    FailureKind.UNTRANSLATABLE: (
+        InvalidInput,
+        "untranslatable_request",
+        "This request cannot be translated for the model's provider. Nothing was charged. Simplify it, or use a model "
+        "that answers this format itself.",
+    ),
     FailureKind.CREDENTIAL: (
         BadGateway,
         "provider_refused_gateway",

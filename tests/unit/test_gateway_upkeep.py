@@ -20,13 +20,19 @@ from llm_gateway.limits.ledger import Hold, HoldRequest, Ledger, Usage
 from llm_gateway.metrics import Metrics
 from llm_gateway.pipeline import Pipeline
 from llm_gateway.plan import Hop, Plan
-from llm_gateway.providers.contract import Providers
-from llm_gateway.providers.litellm import LitellmProvider
-from llm_gateway.settlement import Charge, DetachedTasks
+from llm_gateway.providers.contract import Provider, ProviderAnswer, ProviderCall, Providers
+from llm_gateway.settlement import Charge
 from llm_gateway.upkeep import RENEW_EVERY_S, every, renew_leases
 from llm_gateway.wire.openai_chat import CHAT
 
 REQUEST = CHAT.parse(b'{"model": "local/smollm2", "messages": [{"role": "user"}]}', {}, max_json_depth=8)
+
+
+class Nobody(Provider):
+    """Must not be asked."""
+
+    async def open(self, call: ProviderCall) -> ProviderAnswer:
+        raise AssertionError("nobody is asked here")
 
 
 class LeaseLedger(Ledger):
@@ -72,7 +78,7 @@ def catalog() -> Catalog:
 
 def pipeline_with(catalog: Catalog, ledger: Ledger) -> Pipeline:
     callers = Callers(TokenVerifier(issuer="i", audience="a", jwt_secret="s" * 32))
-    nobody = LitellmProvider(DetachedTasks())
+    nobody = Nobody()
     return Pipeline(
         catalog=catalog,
         callers=callers,

@@ -128,7 +128,7 @@ def test_every_failure_of_a_provider_has_words_and_says_what_was_charged(kind: F
     ],
 )
 def test_a_providers_status_has_one_meaning(status: int, kind: FailureKind) -> None:
-    assert failure_from_answer(status, None, b"", sent={}).kind is kind
+    assert failure_from_answer(status, {}, b"", sent={}).kind is kind
 
 
 SENT = {"messages": [], "temperature": 1}
@@ -153,7 +153,7 @@ SENT = {"messages": [], "temperature": 1}
 )
 def test_of_a_rejection_only_known_words_pass(error: object, code: str | None, param: str | None) -> None:
     raw = orjson.dumps({"error": error, "message": "canary"})
-    failure = failure_from_answer(400, None, raw, sent=SENT)
+    failure = failure_from_answer(400, {}, raw, sent=SENT)
     assert (failure.code, failure.param) == (code, param)
     shown = orjson.loads(OPENAI.error_body(error_of_failure(failure), ""))["error"]
     assert shown["code"] == (code or "invalid_request")

@@ -1,0 +1,150 @@
+"""A chat completion as litellm's own objects, wherever it comes from: what every translation starts from.
+
+A server that speaks chat completions is asked by our own connection, with its exact statuses and headers; any other in
+its own words, by litellm.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from typing import Any, Final, Protocol
+
+import orjson
+
+from llm_gateway.providers.contract import FailureKind, ProviderAnswer, ProviderFailure
+from llm_gateway.providers.litellm_module import Litellm
+from llm_gateway.settlement import DetachedTasks
+from llm_gateway.wire.sse import EventTooLarge, SseSplitter, event_data
+
+_MAX_WHOLE_BYTES: Final = 32 * 1024 * 1024
+_MAX_EVENT_BYTES: Final = 4 * 1024 * 1024
+_DONE: Final = b"[DONE]"
+
+
+class ChatSource(Protocol):
+    """A chat completion that has begun. Raises everywhere: ProviderFailure."""
+
+    async def whole(self) -> Any:  # Any: litellm has no types
+        """The completion, a ModelResponse with at least one choice."""
+        ...
+
+    def chunks(self) -> AsyncIterator[Any]:  # Any: litellm has no types
+        """Its chunks, each a ModelResponseStream; the last one may have no choices but usage."""
+        ...
+
+    def abort(self) -> None:
+        """The provider's connection is being closed; harmless more than once."""
+        ...
+
+
+class NativeChat:
+    """From a server that speaks chat completions."""
+
+    def __init__(self, answer: ProviderAnswer, litellm: Litellm) -> None:
+        self._answer = answer
+        self._sdk = litellm.sdk
+        self._finished = False
+
+    async def whole(self) -> Any:  # Any: litellm has no types
+        received = bytearray()
+        while piece := await self._answer.read():
+            received += piece
+            if len(received) > _MAX_WHOLE_BYTES:
+                raise ProviderFailure(FailureKind.UNUSABLE)
+        completion = _object(bytes(received))
+        if completion.get("error") or not completion.get("choices"):
+            raise ProviderFailure(FailureKind.UNUSABLE)
+        made = self._sdk.utils.convert_to_model_response_object(
+            response_object=completion, model_response_object=self._sdk.ModelResponse()
+        )
+        if not hasattr(made, "usage"):
+            made.usage = self._sdk.Usage()  # translations take it for granted
+        return made
+
+    async def chunks(self) -> AsyncIterator[Any]:  # Any: litellm has no types
+        splitter = SseSplitter(max_event_bytes=_MAX_EVENT_BYTES)
+        while True:
+            piece = await self._answer.read()
+            try:
+                events = splitter.feed(piece) if piece else [splitter.rest()]
+            except EventTooLarge as error:
+                raise ProviderFailure(FailureKind.LOST) from error
+            for event in events:
+                data = event_data(event)
+                if data == _DONE:
+                    self._require_finished()
+                    return
+                if data is not None:
+                    yield self._chunk(data)
+            if not piece:
+                self._require_finished()
+                return
+
+    def abort(self) -> None:
+        self._answer.abort()
+
+    def _chunk(self, data: bytes) -> Any:  # Any: litellm has no types
+        chunk = _object(data)
+        if chunk.get("error"):
+            raise ProviderFailure(FailureKind.LOST)
+        for choice in chunk.get("choices") or []:
+            self._finished = self._finished or bool(choice.get("finish_reason"))
+            delta = choice.get("delta") or {}
+            if "reasoning" in delta:  # as vLLM and OpenRouter name it
+                delta.setdefault("reasoning_content", delta.pop("reasoning"))
+        return self._sdk.ModelResponseStream(**{name: value for name, value in chunk.items() if value is not None})
+
+    def _require_finished(self) -> None:
+        """A translation would make an end of its own up, and the client take half an answer for a whole one."""
+        if not self._finished:
+            raise ProviderFailure(FailureKind.LOST)
+
+
+class LitellmChat:
+    """From anybody else."""
+
+    def __init__(self, response: Any, tasks: DetachedTasks) -> None:  # Any: litellm has no types
+        self._response = response
+        self._tasks = tasks
+        self._ended = False
+
+    async def whole(self) -> Any:  # Any: litellm has no types
+        self._ended = True
+        if not self._response.choices:
+            raise ProviderFailure(FailureKind.UNUSABLE)
+        return self._response
+
+    async def chunks(self) -> AsyncIterator[Any]:  # Any: litellm has no types
+        try:
+            async for chunk in self._response:
+                if any(choice.finish_reason for choice in chunk.choices):
+                    self._require_finished()
+                yield chunk
+        except ProviderFailure:
+            raise
+        except Exception as error:  # whatever litellm raises within a stream, the stream is cut
+            raise ProviderFailure(FailureKind.LOST) from error
+        finally:
+            self.abort()
+
+    def _require_finished(self) -> None:
+        """litellm ends a stream that broke off with `stop`: half an answer would be taken for a whole one."""
+        reasons = ("received_finish_reason", "intermittent_finish_reason")
+        if not any(getattr(self._response, name, None) for name in reasons):
+            raise ProviderFailure(FailureKind.LOST)
+
+    def abort(self) -> None:
+        if not self._ended:
+            self._ended = True
+            if hasattr(self._response, "aclose"):
+                self._tasks.start(self._response.aclose(), name="close litellm stream")
+
+
+def _object(raw: bytes) -> dict[str, Any]:  # Any: JSON
+    try:
+        found = orjson.loads(raw)
+    except orjson.JSONDecodeError as error:
+        raise ProviderFailure(FailureKind.UNUSABLE) from error
+    if not isinstance(found, dict):
+        raise ProviderFailure(FailureKind.UNUSABLE)
+    return found
