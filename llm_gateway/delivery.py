@@ -15,7 +15,7 @@ from llm_gateway.providers.contract import FailureKind, ProviderAnswer, Provider
 from llm_gateway.wire.format import AnswerUnusable, StreamFault, StreamReader
 from llm_gateway.wire.headers import RawHeaders, usd
 
-MAX_WHOLE_BYTES: Final = 32 * 1024 * 1024
+MAX_WHOLE_BYTES: Final = 64 * 1024 * 1024  # two thousand embeddings of three thousand numbers, in base64
 # A chunk carries a token in an envelope of some hundred bytes; with the probabilities of twenty others, some thousand.
 _MAX_BYTES_A_TOKEN: Final = 8 * 1024
 _FREE_BYTES: Final = 1024 * 1024
