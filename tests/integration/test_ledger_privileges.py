@@ -10,7 +10,9 @@ import pytest
 from tests.support.ledger import TestLimits, new_user
 from tests.support.stack import RunningStack
 
-GATEWAY_MAY_EXECUTE = {"hold", "settle", "void", "renew", "reap"}
+LEDGER = {"hold", "settle", "void", "renew", "reap"}
+BESIDE_IT = {"find_cached", "store_cached", "sweep_cache", "store_content", "sweep_contents", "standing"}
+GATEWAY_MAY_EXECUTE = LEDGER | BESIDE_IT
 ROLES = ["anon", "authenticated", "service_role", "gateway_service"]
 
 
@@ -47,7 +49,7 @@ async def test_nobody_has_a_privilege_on_a_table_of_the_ledger(database: asyncpg
 
 
 @pytest.mark.parametrize("role", ROLES)
-async def test_the_gateway_may_execute_its_five_functions_and_others_none(
+async def test_the_gateway_may_execute_its_functions_and_others_none(
     database: asyncpg.Connection, role: str
 ) -> None:
     expected = GATEWAY_MAY_EXECUTE if role == "gateway_service" else set()

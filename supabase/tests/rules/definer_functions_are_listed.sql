@@ -2,11 +2,14 @@
 -- has read it with that in mind.
 with allowed (signature) as (
     values
+    ('private.change_llm_settings(uuid,jsonb)'),
     ('private.change_member_role(uuid,uuid,text)'),
     ('private.create_workspace(text)'),
     ('private.delete_workspace(uuid)'),
     ('private.fellows_of_caller()'),
+    ('private.llm_settings(uuid)'),
     ('private.remove_member(uuid,uuid)'),
+    ('private.stored_calls(uuid,integer,timestamp with time zone,uuid)'),
     ('private.usage_summary(date,date,integer,date,text)'),
     ('private.workspaces_of_caller(text[])')
 ),
