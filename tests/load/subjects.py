@@ -54,8 +54,8 @@ class Subjects:
 
 
 @contextmanager
-def running_subjects(users: int) -> Iterator[Subjects]:
-    """Everything runs and is warm; nothing of it is left afterwards."""
+def running_subjects(users: int, *, more_models: tuple[str, ...] = ()) -> Iterator[Subjects]:
+    """Everything runs and is warm; nothing of it is left afterwards. `more_models` are in the catalogue, too."""
     with running_stack() as stack, FakeProvider.start(keep=100) as provider:
         provider.script(
             Step(
@@ -67,7 +67,7 @@ def running_subjects(users: int) -> Iterator[Subjects]:
         )
         callers = asyncio.run(_callers(stack, users))
         environment = stack.environment() | {
-            "BUTTRESS_MODELS_FILE": str(_models_file(stack, provider)),
+            "BUTTRESS_MODELS_FILE": str(_models_file(stack, provider, (MODEL, STREAM_MODEL, *more_models))),
             "BUTTRESS_LOG_LEVEL": "INFO",
         }
         child = stack.start(api.part(stack.config, environment))
@@ -82,7 +82,7 @@ def running_subjects(users: int) -> Iterator[Subjects]:
         yield Subjects(stack, provider, callers, environment, parts)
 
 
-def _models_file(stack: RunningStack, provider: FakeProvider) -> str:
+def _models_file(stack: RunningStack, provider: FakeProvider, names: tuple[str, ...]) -> str:
     models = [
         {
             "name": name,
@@ -96,7 +96,7 @@ def _models_file(stack: RunningStack, provider: FakeProvider) -> str:
                 }
             ],
         }
-        for name in (MODEL, STREAM_MODEL)
+        for name in names
     ]
     path = stack.state_dir / "bench-models.toml"
     path.write_text("models = " + _toml(models) + "\n")
