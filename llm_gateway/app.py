@@ -36,6 +36,7 @@ from llm_gateway.metrics import Metrics
 from llm_gateway.metrics_endpoint import METRICS_AT, MetricsEndpoint
 from llm_gateway.pipeline import Pipeline
 from llm_gateway.providers.contract import Providers
+from llm_gateway.providers.counting import CountingProvider
 from llm_gateway.providers.litellm import LitellmProvider
 from llm_gateway.providers.native import NativeProvider
 from llm_gateway.settlement import DetachedTasks
@@ -141,7 +142,7 @@ class Gateway:
             catalog=self.catalog,
             callers=Callers(TokenVerifier.from_settings(self._settings, http)),
             ledger=ledger,
-            providers=Providers(native=native, translating=litellm),
+            providers=Providers(native=native, translating=litellm, counting=CountingProvider(self.catalog)),
             max_body_bytes=self._settings.max_body_bytes,
             max_json_depth=self._settings.max_json_depth,
             metrics=self.metrics,

@@ -17,6 +17,8 @@ from core.request_id import HEADER, new_request_id
 from llm_gateway.client import Client, ClientGone
 from llm_gateway.model_list import answer_models
 from llm_gateway.pipeline import Pipeline
+from llm_gateway.wire.anthropic_dialect import ANTHROPIC
+from llm_gateway.wire.anthropic_messages import COUNT_TOKENS, MESSAGES
 from llm_gateway.wire.format import Dialect, Format
 from llm_gateway.wire.openai_chat import CHAT
 from llm_gateway.wire.openai_dialect import OPENAI
@@ -27,17 +29,24 @@ log = get_logger(__name__)
 
 MOUNTED_AT: Final = "/llm"
 _MODELS: Final = "/v1/models"
+# Anthropic's SDKs send it with everything, whatever they ask for.
+_ANTHROPICS_OWN: Final = b"anthropic-version"
 # Every address that answers calls (POST); a new format is a line here.
 FORMATS: Final[Mapping[str, Format]] = {
     "/v1/chat/completions": CHAT,
     "/v1/responses": RESPONSES,
     "/v1/embeddings": EMBEDDINGS,
+    "/v1/messages": MESSAGES,
+    "/v1/messages/count_tokens": COUNT_TOKENS,
 }
 
 
 def dialect_of(scope: Scope) -> Dialect:
     """The dialect in which a request below the mount point is refused, whether or not its address exists."""
-    return OPENAI
+    format_ = FORMATS.get(_path(scope))
+    if format_ is not None:
+        return format_.dialect
+    return ANTHROPIC if any(name == _ANTHROPICS_OWN for name, _ in scope["headers"]) else OPENAI
 
 
 class Endpoints:
@@ -54,7 +63,8 @@ class Endpoints:
             return
         client = Client(scope, receive, send)
         call_id = _call_id(scope, client)
-        client.standing.append((b"x-buttress-call-id", call_id.encode()))
+        dialect = dialect_of(scope)
+        client.standing += [(b"x-buttress-call-id", call_id.encode()), *dialect.id_headers(client.request_id)]
         try:
             await self._answer(scope, client, call_id)
             if client.gone:
@@ -63,7 +73,7 @@ class Endpoints:
             return
         except ButtressError as error:
             if not client.answer_began:
-                await _answer_error(scope, client, error)
+                await _answer_error(dialect, client, error)
         except asyncio.CancelledError:
             if not client.gone:
                 raise  # the server's own wish
@@ -72,14 +82,13 @@ class Endpoints:
             log.exception("gateway_fault")
             if client.answer_began:
                 raise
-            await _answer_error(scope, client, InternalFault())
+            await _answer_error(dialect, client, InternalFault())
 
     async def _answer(self, scope: Scope, client: Client, call_id: str) -> None:
         path = _path(scope)
         format_ = FORMATS.get(path)
         if format_ is not None:
             _require_method(scope, "POST")
-            client.standing += format_.dialect.id_headers(client.request_id)
             await self._pipeline.answer(format_, client, call_id)
         elif path == _MODELS:
             _require_method(scope, "GET")
@@ -119,8 +128,7 @@ def _call_id(scope: Scope, client: Client) -> str:
     return new_request_id()
 
 
-async def _answer_error(scope: Scope, client: Client, error: ButtressError) -> None:
-    dialect = dialect_of(scope)
+async def _answer_error(dialect: Dialect, client: Client, error: ButtressError) -> None:
     headers = dialect.error_headers(error)
     if isinstance(error, MethodNotAllowed):
         headers.append((b"allow", str((error.details or {})["allow"]).encode()))

@@ -18,7 +18,7 @@ from core.errors import ButtressError
 from core.logging import get_logger
 from llm_gateway.call import Call, error_of_interruption
 from llm_gateway.callers import Caller, Callers, EndpointNotAllowed, ModelNotAllowed
-from llm_gateway.catalog import Catalog
+from llm_gateway.catalog import Catalog, EndpointUnanswered
 from llm_gateway.client import Client
 from llm_gateway.content.hooks import About, ContentDenied, ContentRuleFailed
 from llm_gateway.content.rules import ContentRules
@@ -81,6 +81,8 @@ class Pipeline:
         client.asked_model = request.model
         model = self.catalog.find(request.model)
         caller.policy.require_model(model.name)
+        if format_.endpoint not in model.endpoints:
+            raise EndpointUnanswered(model.name, format_.endpoint)
         rules = self.rules.about(
             About(call_id=call_id, caller=caller, endpoint=format_.endpoint, model=model.name, stream=request.stream)
         )

@@ -79,6 +79,11 @@ class Estimate:
         return (self.max_output_tokens + self.predicted_tokens) * self.choices
 
     @property
+    def unclipped_prompt_tokens(self) -> int:
+        """The bound of the prompt, whether or not it fits into the model."""
+        return max(self.prompt_tokens, self.fixed_tokens + self.text_bytes) + self.audio_tokens
+
+    @property
     def tokens(self) -> int:
         """What to hold."""
         return self.prompt_tokens + self.audio_tokens + self.output_tokens

@@ -169,6 +169,10 @@ def _refuse_dearer(body: Mapping[str, object]) -> None:
 
 
 def _max_output_tokens(body: Mapping[str, object], bounds: ModelBounds) -> int:
-    """What the caller asks for, thinking included, at most what the model can."""
-    asked = positive(body, "max_tokens") if body.get("max_tokens") is not None else bounds.max_output_tokens
-    return min(asked, bounds.max_output_tokens)
+    """What the caller asks for, thinking included, at most what the model can; nought fills the cache, no more."""
+    asked = body.get("max_tokens")
+    if asked is None:
+        return bounds.max_output_tokens
+    return (
+        0 if asked == 0 and not isinstance(asked, bool) else min(positive(body, "max_tokens"), bounds.max_output_tokens)
+    )

@@ -108,11 +108,17 @@ class Provider(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Providers:
-    """Who reaches a deployment: `native` where it speaks the client's format itself, `translating` everywhere else."""
+    """Who reaches a deployment: `native` where it speaks the client's format itself, `translating` everywhere else.
+
+    `counting` answers count_tokens where the deployment does not.
+    """
 
     native: Provider
     translating: Provider
+    counting: Provider
 
     def of(self, deployment: Deployment, endpoint: Endpoint) -> Provider:
         """The one for this deployment and a call of this endpoint."""
-        return self.native if endpoint in deployment.native else self.translating
+        if endpoint in deployment.native:
+            return self.native
+        return self.counting if endpoint == "count_tokens" else self.translating

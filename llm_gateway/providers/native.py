@@ -41,6 +41,10 @@ class NativeAnswer:
         self._answer.close()
 
 
+# The version in which the client speaks; requests in Anthropic's format always carry it themselves.
+_WITH_EACH_CALL: Final = "anthropic-version"
+
+
 @dataclass(frozen=True, slots=True)
 class _Target:
     """What every call of one deployment at one endpoint has in common; `head` is without what each call adds."""
@@ -99,7 +103,7 @@ def _headers(deployment: Deployment, url: URL) -> dict[str, str]:
         "content-type": "application/json",
         "accept-encoding": "identity",  # the bytes are passed on; unpacking and packing them again buys nothing
         "user-agent": "buttress-gateway",
-        **deployment.headers,
+        **{name: value for name, value in deployment.headers.items() if name != _WITH_EACH_CALL},
     }
 
 

@@ -59,6 +59,10 @@ def event_data(event: bytes) -> bytes | None:
     """The event's data, its lines joined by a line feed; None for an event without any (a comment, say)."""
     if event.startswith(b"data: ") and event.endswith(b"\n\n") and event.count(b"\n") == 2 and b"\r" not in event:
         return event[6:-2]  # what every provider sends, without a regular expression
+    if event.startswith(b"event: ") and event.endswith(b"\n\n") and event.count(b"\n") == 3 and b"\r" not in event:
+        name_end = event.index(b"\n") + 1  # Anthropic and OpenAI's responses name their events
+        if event.startswith(b"data: ", name_end):
+            return event[name_end + 6 : -2]
     lines = [line for line in _LINE_END.split(event) if line.startswith(b"data:")]
     if not lines:
         return None

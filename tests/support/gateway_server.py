@@ -10,6 +10,7 @@ from os import environ
 from pathlib import Path
 
 import httpx
+from anthropic import AsyncAnthropic
 from openai import AsyncOpenAI
 
 from stack.http_probe import wait_until_answers
@@ -88,6 +89,7 @@ price_usd_per_million_tokens = {{ input = 3, output = 6 }}
 name = "fake/claude"
 context_window = 8192
 max_output_tokens = 256
+image_tokens = 100
 
 [[models.deployments]]
 provider = "anthropic"
@@ -126,6 +128,14 @@ class GatewayServer:
         """OpenAI's official client, with the caller's access token where its API key goes."""
         async with AsyncOpenAI(
             base_url=self.base_url, api_key=caller.access_token, max_retries=max_retries, timeout=30
+        ) as client:
+            yield client
+
+    @asynccontextmanager
+    async def anthropic(self, caller: Caller, *, max_retries: int = 0) -> AsyncIterator[AsyncAnthropic]:
+        """Anthropic's official client, with the caller's access token where its API key goes."""
+        async with AsyncAnthropic(
+            base_url=f"{self.url}/llm", api_key=caller.access_token, max_retries=max_retries, timeout=30
         ) as client:
             yield client
 

@@ -83,7 +83,7 @@ def pipeline_with(catalog: Catalog, ledger: Ledger) -> Pipeline:
         catalog=catalog,
         callers=callers,
         ledger=ledger,
-        providers=Providers(native=nobody, translating=nobody),
+        providers=Providers(native=nobody, translating=nobody, counting=nobody),
         max_body_bytes=1,
         max_json_depth=1,
         metrics=METRICS,

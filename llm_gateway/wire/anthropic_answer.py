@@ -1,0 +1,157 @@
+"""Anthropic's messages on their way back: every byte passes, usage is read.
+
+Source: Anthropic API reference, "Create a Message" and "Streaming messages" (version 2023-06-01, read 2026-11).
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+import orjson
+
+from llm_gateway.accounting import TokenCounts
+from llm_gateway.wire.answer_stream import AnswerStream
+from llm_gateway.wire.anthropic_dialect import ANTHROPIC
+from llm_gateway.wire.format import AnswerUnusable, StreamFault, WholeAnswer
+from llm_gateway.wire.openai_usage import count
+from llm_gateway.wire.sse import event_data
+
+if TYPE_CHECKING:
+    from core.errors import ButtressError
+
+# What of a delta the model wrote; signatures and citations are the server's.
+_WRITTEN: Final = {"text_delta": "text", "thinking_delta": "thinking", "input_json_delta": "partial_json"}
+
+
+def read_usage(raw: object, before: TokenCounts | None = None) -> TokenCounts | None:
+    """The usage object of a message, by class; None where it is missing or nonsense.
+
+    Within a stream the figures are cumulative: what a later event leaves out stays as it was `before`. What was written
+    to the cache without saying for how long is there for the ordinary five minutes.
+    """
+    if not isinstance(raw, dict):
+        return before
+    output = count(raw.get("output_tokens"))
+    fresh = count(raw.get("input_tokens"))
+    if fresh is None and before is not None:
+        fresh = before.input
+    if output is None or fresh is None:
+        return before
+    before = before or TokenCounts()
+    thinking = _details(raw).get("thinking_tokens")
+    reasoning = min(count(thinking) or 0, output) if thinking is not None else min(before.reasoning, output)
+    read = count(raw.get("cache_read_input_tokens"))
+    write_5m, write_1h = _cache_writes(raw, before)
+    return TokenCounts(
+        input=fresh,
+        cached_input=before.cached_input if read is None else read,
+        cache_write_5m=write_5m,
+        cache_write_1h=write_1h,
+        output=output - reasoning,
+        reasoning=reasoning,
+    )
+
+
+def _cache_writes(raw: dict[str, object], before: TokenCounts) -> tuple[int, int]:
+    by_age = raw.get("cache_creation")
+    written = count(raw.get("cache_creation_input_tokens"))
+    if isinstance(by_age, dict):
+        hour = count(by_age.get("ephemeral_1h_input_tokens")) or 0
+        short = count(by_age.get("ephemeral_5m_input_tokens")) or 0
+        return max(short, (written or 0) - hour), hour
+    if written is None:
+        return before.cache_write_5m, before.cache_write_1h
+    return max(written - before.cache_write_1h, 0), min(before.cache_write_1h, written)
+
+
+def _details(raw: dict[str, object]) -> dict[str, object]:
+    details = raw.get("output_tokens_details")
+    return details if isinstance(details, dict) else {}
+
+
+def read_message(raw: bytes) -> WholeAnswer:
+    """The reported usage of a whole message, and the bytes that the model wrote.
+
+    Raises: AnswerUnusable when it is not a message.
+    """
+    answer = _object(raw)
+    content = answer.get("content")
+    if answer.get("type") != "message" or not isinstance(content, list):
+        raise AnswerUnusable
+    return WholeAnswer(read_usage(answer.get("usage")), sum(_block_bytes(block) for block in content))
+
+
+def read_token_count(raw: bytes) -> WholeAnswer:
+    """The answer of count_tokens, which used nothing. Raises: AnswerUnusable when it is none."""
+    if count(_object(raw).get("input_tokens")) is None:
+        raise AnswerUnusable
+    return WholeAnswer(TokenCounts(), 0)
+
+
+def _object(raw: bytes) -> dict[str, object]:
+    try:
+        answer = orjson.loads(raw)
+    except orjson.JSONDecodeError as error:
+        raise AnswerUnusable from error
+    if not isinstance(answer, dict):
+        raise AnswerUnusable
+    return answer
+
+
+class MessageStream(AnswerStream):
+    """One streamed message. Nothing is hidden: Anthropic always reports usage."""
+
+    __slots__ = ()
+
+    def error_event(self, error: ButtressError, request_id: str) -> bytes:
+        """The official SDKs raise APIStatusError for it."""
+        return b"event: error\ndata: " + ANTHROPIC.error_body(error, request_id) + b"\n\n"
+
+    def _read(self, event: bytes) -> bytes:
+        data = event_data(event)
+        parsed = None if data is None else self._parse(data)
+        if parsed is not None:
+            self._note(parsed)
+        return event
+
+    def _note(self, event: dict[str, object]) -> None:
+        kind = event.get("type")
+        if kind == "content_block_delta":
+            size = _delta_bytes(event.get("delta"))
+            if size:
+                self._count_chunk(size)
+        elif kind == "content_block_start":
+            size = _block_bytes(event.get("content_block"))
+            if size:
+                self._count_chunk(size)
+        elif kind == "message_start":
+            message = event.get("message")
+            self.counts = read_usage(message.get("usage") if isinstance(message, dict) else None)
+        elif kind == "message_delta":
+            delta = event.get("delta")
+            self.counts = read_usage(event.get("usage"), self.counts)
+            self.finished |= isinstance(delta, dict) and bool(delta.get("stop_reason"))
+        elif kind == "message_stop":
+            self.ended = True
+        elif kind == "error":
+            self.fault = StreamFault.PROVIDER_ERROR
+
+
+def _delta_bytes(delta: object) -> int:
+    if not isinstance(delta, dict):
+        return 0
+    written = delta.get(_WRITTEN.get(delta.get("type", ""), ""))
+    return _text_bytes(written)
+
+
+def _block_bytes(block: object) -> int:
+    """What the model wrote into a whole block, or into the beginning of one."""
+    if not isinstance(block, dict):
+        return 0
+    size = _text_bytes(block.get("text")) + _text_bytes(block.get("thinking"))
+    written = block.get("input")
+    return size + (len(orjson.dumps(written)) if isinstance(written, dict) and written else 0)
+
+
+def _text_bytes(value: object) -> int:
+    return len(value.encode("utf-8", "surrogatepass")) if isinstance(value, str) else 0
