@@ -11,7 +11,7 @@ from llm_gateway.wire.models import ANTHROPIC_MODELS, OPENAI_MODELS, ModelShape
 
 if TYPE_CHECKING:
     from core.asgi import Scope
-    from llm_gateway.callers import Caller
+    from llm_gateway.callers import Policy
     from llm_gateway.catalog import Catalog, PublicModel
     from llm_gateway.client import Client
     from llm_gateway.pipeline import Pipeline
@@ -23,7 +23,7 @@ async def answer_models(pipeline: Pipeline, scope: Scope, client: Client, name: 
     caller.policy.require_endpoint("models")
     # Anthropic's SDKs send this with everything; the address is the same for both vendors.
     shape = ANTHROPIC_MODELS if b"anthropic-version" in client.headers else OPENAI_MODELS
-    models = _usable(pipeline.catalog, caller, shape)
+    models = usable_models(pipeline.catalog, caller.policy, shape)
     if name is None:
         body = shape.page(models, scope.get("query_string", b""))
     else:
@@ -31,9 +31,8 @@ async def answer_models(pipeline: Pipeline, scope: Scope, client: Client, name: 
     await client.answer_json(200, body, [])
 
 
-def _usable(catalog: Catalog, caller: Caller, shape: ModelShape) -> list[PublicModel]:
-    """What this caller may ask for, at some address that their SDK knows; in the catalogue's order."""
-    policy = caller.policy
+def usable_models(catalog: Catalog, policy: Policy, shape: ModelShape) -> list[PublicModel]:
+    """What this policy lets somebody ask for, at some address that their SDK knows; in the catalogue's order."""
     reached = shape.endpoints if policy.endpoints is None else shape.endpoints & policy.endpoints
     return [model for model in catalog if policy.allows_model(model.name) and model.endpoints & reached]
 

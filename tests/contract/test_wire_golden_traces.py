@@ -11,6 +11,7 @@ import asyncpg
 import pytest
 
 from llm_gateway.accounting import TokenCounts
+from llm_gateway.wire.anthropic_messages import MESSAGES
 from llm_gateway.wire.format import Format, FormatRequest
 from llm_gateway.wire.openai_chat import CHAT
 from llm_gateway.wire.openai_responses import RESPONSES
@@ -44,11 +45,19 @@ ALL = [
     Trace("openai_responses_text", RESPONSES, "/responses", TokenCounts(input=21, output=9)),
     Trace("openai_responses_incomplete", RESPONSES, "/responses", TokenCounts(input=21, output=4)),
     Trace("openai_responses_reasoning_and_parallel_tools", RESPONSES, "/responses", TWO_TOOLS),
+    Trace("anthropic_messages_text", MESSAGES, "/messages", TokenCounts(input=25, output=12)),
+    Trace(
+        "anthropic_messages_thinking_and_tools",
+        MESSAGES,
+        "/messages",
+        TokenCounts(input=25, cache_write_5m=2048, output=96),
+    ),
 ]
 EACH = pytest.mark.parametrize("trace", ALL, ids=lambda trace: trace.name)
 ASK: dict[str, dict[str, object]] = {
     "/chat/completions": {"messages": [{"role": "user", "content": "hi"}], "stream_options": {"include_usage": True}},
     "/responses": {"input": "hi"},
+    "/messages": {"messages": [{"role": "user", "content": "hi"}], "max_tokens": 200},
 }
 
 
@@ -116,6 +125,7 @@ async def test_it_passes_through_the_running_gateway(
 ) -> None:
     fake_provider.script(Step(sse=trace.bytes.decode(), split_bytes=37))
     async with gateway.http(caller) as client:
-        answer = await client.post(trace.path, json={"model": "fake/chat", "stream": True, **ASK[trace.path]})
+        model = "fake/claude" if trace.format is MESSAGES else "fake/chat"
+        answer = await client.post(trace.path, json={"model": model, "stream": True, **ASK[trace.path]})
     assert answer.content == trace.bytes
     assert answer.headers["content-type"] == "text/event-stream; charset=utf-8"

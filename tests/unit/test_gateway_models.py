@@ -8,12 +8,15 @@ import orjson
 import pytest
 
 from core.errors import InvalidInput
-from llm_gateway.catalog import PublicModel
+from llm_gateway.callers import Policy
+from llm_gateway.catalog import Catalog, PublicModel
 from llm_gateway.limits.estimate import ModelBounds
-from llm_gateway.wire.models import ANTHROPIC_MODELS, OPENAI_MODELS
+from llm_gateway.model_list import usable_models
+from llm_gateway.wire.format import Endpoint
+from llm_gateway.wire.models import ANTHROPIC_MODELS, OPENAI_MODELS, ModelShape
 
 
-def model(name: str) -> PublicModel:
+def model(name: str, *endpoints: Endpoint) -> PublicModel:
     return PublicModel(
         name=name,
         description="d",
@@ -23,7 +26,7 @@ def model(name: str) -> PublicModel:
         bounds=ModelBounds(context_window=1000, max_output_tokens=100),
         deployments=(),
         fallbacks=(),
-        endpoints=frozenset({"chat"}),
+        endpoints=frozenset(endpoints or ("chat",)),
     )
 
 
@@ -71,3 +74,22 @@ def test_anthropics_pages(query: str, expected: tuple[str, bool, str | None, str
 def test_a_page_that_cannot_be_is_refused(query: str) -> None:
     with pytest.raises(InvalidInput):
         page(query)
+
+
+CATALOG = Catalog([model("both", "chat", "messages"), model("ours", "chat"), model("vectors", "embeddings")])
+
+
+@pytest.mark.parametrize(
+    ("shape", "policy", "expected"),
+    [
+        (OPENAI_MODELS, Policy(), ["both", "ours", "vectors"]),
+        (ANTHROPIC_MODELS, Policy(), ["both"]),
+        (OPENAI_MODELS, Policy(models=frozenset({"ours", "no/such"})), ["ours"]),
+        (ANTHROPIC_MODELS, Policy(models=frozenset({"ours"})), []),
+        (OPENAI_MODELS, Policy(endpoints=frozenset({"embeddings", "models"})), ["vectors"]),
+        (ANTHROPIC_MODELS, Policy(endpoints=frozenset({"chat", "models"})), []),
+        (OPENAI_MODELS, Policy(models=frozenset()), []),
+    ],
+)
+def test_only_what_the_caller_may_ask_for_is_listed(shape: ModelShape, policy: Policy, expected: list[str]) -> None:
+    assert [one.name for one in usable_models(CATALOG, policy, shape)] == expected
