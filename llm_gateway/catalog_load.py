@@ -13,6 +13,7 @@ from llm_gateway.catalog import Catalog, CatalogInvalid, Deployment, PublicModel
 from llm_gateway.catalog_deployments import deployments_of, problems_of_deployments
 from llm_gateway.catalog_file import AliasEntry, CatalogEntry, ModelEntry
 from llm_gateway.limits.estimate import ModelBounds
+from llm_gateway.limits.exact_prompt import VocabularyMissing, check_vocabulary
 from llm_gateway.prices import PriceFile
 
 
@@ -24,7 +25,8 @@ def load_catalog(path: Path, environ: Mapping[str, str]) -> Catalog:
     """
     entry = _read(path)
     prices = PriceFile()
-    problems = [*_problems_of_names(entry), *problems_of_deployments(entry, environ, prices)]
+    problems = [*_problems_of_names(entry), *_problems_of_tokenizers(entry)]
+    problems += problems_of_deployments(entry, environ, prices)
     if problems:
         raise CatalogInvalid(problems)
     models: dict[str, PublicModel] = {}
@@ -85,6 +87,15 @@ def _problems_of_names(entry: CatalogEntry) -> Iterator[str]:
             if target not in leads_to:
                 yield f"{name}: {'stands for' if name in aliases else 'falls back to'} {target}, which does not exist."
     yield from _cycles(leads_to)
+
+
+def _problems_of_tokenizers(entry: CatalogEntry) -> Iterator[str]:
+    for model in entry.models:
+        try:
+            if model.tokenizer is not None:
+                check_vocabulary(model.tokenizer)
+        except VocabularyMissing as missing:
+            yield f"{model.name}: {missing}."
 
 
 def _cycles(leads_to: Mapping[str, tuple[str, ...]]) -> Iterator[str]:

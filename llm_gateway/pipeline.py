@@ -28,6 +28,7 @@ from llm_gateway.metrics import Metrics
 from llm_gateway.observation import Observer
 from llm_gateway.plan import Hop, Plan, plan_call
 from llm_gateway.providers.contract import FailureKind, ProviderCall, ProviderFailure, Providers
+from llm_gateway.recount import counted_plan
 from llm_gateway.routing.attempts import attempts, pause_before_next_s
 from llm_gateway.routing.choose import order_routes
 from llm_gateway.routing.cooldown import Cooldowns
@@ -91,8 +92,7 @@ class Pipeline:
             request = replace(request, body=body)
         # The cache stands here: a hit holds and settles nothing but one request.
         routes = order_routes(self.catalog, model, rests=self.cooldowns.rests, allows=caller.policy.allows_model)
-        plan = plan_call(format_, request, routes)
-        hold, charge = await self._hold(caller, request, plan, call_id)
+        plan, hold, charge = await self._hold(caller, request, plan_call(format_, request, routes), call_id)
         client.standing += format_.dialect.limit_headers(hold.requests, hold.tokens)
         return Call(
             caller=caller,
@@ -112,10 +112,13 @@ class Pipeline:
         elif isinstance(error, ModelNotAllowed | EndpointNotAllowed):
             self.metrics.denied(error.code)
 
-    async def _hold(self, caller: Caller, request: FormatRequest, plan: Plan, call_id: str) -> tuple[Hold, Charge]:
+    async def _hold(
+        self, caller: Caller, request: FormatRequest, plan: Plan, call_id: str
+    ) -> tuple[Plan, Hold, Charge]:
         """Raises: LimitExceeded, CallTooLarge …; Unavailable, and then nothing may be asked of a provider.
 
-        Cancelled or failed, it leaves nothing behind: the ledger sees to that.
+        A prompt whose bytes do not fit is counted, and tried again. Cancelled or failed, it leaves nothing behind: the
+        ledger sees to that.
         """
         charge = Charge(self.ledger, self.tasks, call_id)
         wanted = HoldRequest(
@@ -128,7 +131,14 @@ class Pipeline:
             cost_nano_usd=plan.cost_nano_usd,
             lease_s=LEASE_S,
         )
-        return await self.ledger.hold(wanted), charge
+        try:
+            return plan, await self.ledger.hold(wanted), charge
+        except (LimitExceeded, CallTooLarge) as refusal:
+            counted = await counted_plan(plan, request.body, refusal)
+            if counted is None:
+                raise
+        wanted = replace(wanted, tokens=counted.tokens, cost_nano_usd=counted.cost_nano_usd)
+        return counted, await self.ledger.hold(wanted), charge
 
     async def _work(self, call: Call, client: Client) -> None:
         """The call has been answered and resolved, whatever happened on the way."""

@@ -13,7 +13,7 @@ from llm_gateway.accounting import TokenCounts
 from llm_gateway.wire.answer_stream import AnswerStream
 from llm_gateway.wire.anthropic_dialect import ANTHROPIC
 from llm_gateway.wire.format import AnswerUnusable, StreamFault, WholeAnswer
-from llm_gateway.wire.openai_usage import count
+from llm_gateway.wire.openai_usage import count, service_of
 from llm_gateway.wire.sse import event_data
 
 if TYPE_CHECKING:
@@ -78,7 +78,8 @@ def read_message(raw: bytes) -> WholeAnswer:
     content = answer.get("content")
     if answer.get("type") != "message" or not isinstance(content, list):
         raise AnswerUnusable
-    return WholeAnswer(read_usage(answer.get("usage")), sum(_block_bytes(block) for block in content))
+    usage = answer.get("usage")
+    return WholeAnswer(read_usage(usage), sum(_block_bytes(block) for block in content), _service(usage))
 
 
 def read_token_count(raw: bytes) -> WholeAnswer:
@@ -86,6 +87,10 @@ def read_token_count(raw: bytes) -> WholeAnswer:
     if count(_object(raw).get("input_tokens")) is None:
         raise AnswerUnusable
     return WholeAnswer(TokenCounts(), 0)
+
+
+def _service(usage: object) -> str | None:
+    return service_of(usage) if isinstance(usage, dict) else None
 
 
 def _object(raw: bytes) -> dict[str, object]:
@@ -126,7 +131,8 @@ class MessageStream(AnswerStream):
                 self._count_chunk(size)
         elif kind == "message_start":
             message = event.get("message")
-            self.counts = read_usage(message.get("usage") if isinstance(message, dict) else None)
+            usage = message.get("usage") if isinstance(message, dict) else None
+            self.counts, self.service = read_usage(usage), _service(usage)
         elif kind == "message_delta":
             delta = event.get("delta")
             self.counts = read_usage(event.get("usage"), self.counts)

@@ -43,6 +43,37 @@ model = "scripted"
 price_usd_per_million_tokens = {{ input = 1, cached_input = 0.1, output = 2 }}
 
 [[models]]
+name = "fake/priced"
+description = "Every class of tokens has a price of its own, and its vocabulary is known."
+context_window = 100_000
+max_output_tokens = 256
+tokenizer = "o200k_base"
+
+[[models.deployments]]
+base_url = "{url}/v1"
+model = "scripted"
+
+[models.deployments.price_usd_per_million_tokens]
+input = 1
+cached_input = 0.1
+cache_write_5m = 1.25
+cache_write_1h = 2
+input_audio = 10
+output = 4
+reasoning = 5
+output_audio = 20
+
+[[models.deployments.price_tiers_usd_per_million_tokens]]
+service_tier = "priority"
+input = 2
+output = 8
+
+[[models.deployments.price_tiers_usd_per_million_tokens]]
+above_prompt_tokens = 50_000
+input = 3
+output = 6
+
+[[models]]
 name = "fake/impatient"
 context_window = 8192
 max_output_tokens = 256

@@ -1,0 +1,92 @@
+"""How many tokens the text of a prompt is, counted with the model's own vocabulary, for a call whose bytes do not fit.
+
+The vocabularies are the files that litellm carries; nothing is downloaded and litellm is not imported. One of them
+takes a quarter of a second and 84 MB to read, so it is read when it is first needed, and never for a call that fits by
+its bytes. Counting goes at 4 to 30 MB a second.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Final
+
+import tiktoken
+
+# The names that tiktoken gives its files: the SHA-1 of where they once came from.
+_FILES: Final = {
+    "cl100k_base": "9b5ad71b2ce5302211f9c61530b329a4922fc6a4",
+    "o200k_base": "fb374d419588a4632f3f557e76b4b70aebbca790",
+}
+# What JSON, or whatever a template makes of it, puts around each text: quotes, colon, comma, brace. More than enough,
+# so that a seam where two texts meet, which a tokenizer may cut otherwise than we do, is paid as well.
+_TOKENS_AROUND_A_TEXT: Final = 4
+# tiktoken's regular expressions overflow the stack on a million spaces, so longer texts are counted in pieces.
+_PIECE_CHARACTERS: Final = 16_384
+# What is bounded otherwise: each picture and each sound by its own rule (estimate_chat.py, estimate_messages.py).
+_NO_TEXT: Final = frozenset({"image", "image_url", "input_audio", "input_image"})
+
+
+_read: dict[str, tiktoken.Encoding] = {}
+
+
+class VocabularyMissing(LookupError):
+    """There is no file with this vocabulary, so the texts of this model cannot be counted here."""
+
+
+def exact_prompt_tokens(body: object, tokenizer: str) -> int:
+    """At most so many tokens are all the texts and names in a request's body, in whatever format, without pictures.
+
+    Blocks for as long as counting takes. Raises: VocabularyMissing.
+    """
+    encode = _vocabulary(tokenizer).encode_ordinary
+    tokens = 0
+    for text in _texts(body):
+        tokens += _TOKENS_AROUND_A_TEXT
+        for start in range(0, len(text), _PIECE_CHARACTERS):
+            tokens += len(encode(text[start : start + _PIECE_CHARACTERS])) + 1
+    return tokens
+
+
+def check_vocabulary(tokenizer: str) -> None:
+    """The file is where it should be. Raises: VocabularyMissing."""
+    _folder_with(tokenizer)
+
+
+def _texts(value: object) -> Iterator[str]:
+    """Every text, name and number within the value."""
+    if isinstance(value, dict):
+        if value.get("type") in _NO_TEXT:
+            return
+        for name, inner in value.items():
+            yield name
+            yield from _texts(inner)
+    elif isinstance(value, list):
+        for inner in value:
+            yield from _texts(inner)
+    else:
+        yield value if isinstance(value, str) else str(value)
+
+
+def is_read(tokenizer: str) -> bool:
+    """True once the vocabulary is in memory."""
+    return tokenizer in _read
+
+
+def _vocabulary(tokenizer: str) -> tiktoken.Encoding:
+    if tokenizer not in _read:
+        os.environ["TIKTOKEN_CACHE_DIR"] = str(_folder_with(tokenizer))  # as litellm sets it when it is imported
+        _read[tokenizer] = tiktoken.get_encoding(tokenizer)
+    return _read[tokenizer]
+
+
+def _folder_with(tokenizer: str) -> Path:
+    """Without the file, tiktoken would ask the network for it."""
+    found = find_spec("litellm")
+    places = found.submodule_search_locations if found else None
+    folder = Path(places[0]) / "litellm_core_utils" / "tokenizers" if places else None
+    if folder is None or tokenizer not in _FILES or not (folder / _FILES[tokenizer]).is_file():
+        raise VocabularyMissing(f"the vocabulary {tokenizer} is not installed")
+    return folder

@@ -1,0 +1,67 @@
+"""A second look at a call that was refused by the bound of its bytes: its text is counted, and the hold tried again."""
+
+from __future__ import annotations
+
+import asyncio
+from concurrent.futures import ThreadPoolExecutor
+from typing import Final
+
+from llm_gateway.limits.exact_prompt import exact_prompt_tokens, is_read
+from llm_gateway.limits.ledger import CallTooLarge, LimitExceeded
+from llm_gateway.plan import Hop, Plan
+
+# Up to here counting takes about as long as one round trip to the database, and is done at once.
+_COUNTED_AT_ONCE_BYTES: Final = 64 * 1024
+# Beyond, nobody's limit leaves room for what even the best case would be, and counting would take a second.
+_MOST_COUNTED_BYTES: Final = 4 * 1024 * 1024
+# Ordinary text has three to five bytes a token. Whoever has not even room for a tenth of the bytes is not counted for:
+# a caller without a budget cannot make us count all day.
+_MOST_BYTES_A_TOKEN: Final = 10
+
+# One at a time: counting is work for one core, and the others have calls to serve.
+_counting = ThreadPoolExecutor(max_workers=1, thread_name_prefix="count-tokens")
+
+
+async def counted_plan(plan: Plan, body: object, refusal: LimitExceeded | CallTooLarge) -> Plan | None:
+    """The plan with the text of its prompt counted, to hold again; None where that cannot help against this refusal.
+
+    A fallback whose tokenizer is not known is left out when it would need more than the counted ones.
+    """
+    countable = [hop for hop in plan.hops if hop.model.bounds.tokenizer and hop.estimate.text_bytes]
+    if not countable or not _may_fit(countable, refusal):
+        return None
+    text_tokens: dict[str, int] = {}
+    for hop in countable:
+        tokenizer = hop.model.bounds.tokenizer or ""
+        if tokenizer not in text_tokens:
+            text_tokens[tokenizer] = await _count(body, tokenizer, hop.estimate.text_bytes)
+    counted = {
+        id(hop): Hop(hop.model, hop.deployment, hop.estimate.counted(text_tokens[hop.model.bounds.tokenizer or ""]))
+        for hop in countable
+    }
+    bound = Plan(tuple(counted.values()))
+    hops = [counted.get(id(hop), hop) for hop in plan.hops]
+    return Plan(
+        tuple(hop for hop in hops if hop.estimate.tokens <= bound.tokens and hop.most_nano_usd <= bound.cost_nano_usd)
+    )
+
+
+def _may_fit(countable: list[Hop], refusal: LimitExceeded | CallTooLarge) -> bool:
+    """True when the limit is one of tokens or money, and the text at its very shortest would leave room."""
+    text_bytes = max(hop.estimate.text_bytes for hop in countable)
+    if refusal.limit_name in {"requests_per_minute", "calls_in_flight"} or text_bytes > _MOST_COUNTED_BYTES:
+        return False
+    shortest = Plan(
+        tuple(
+            Hop(hop.model, hop.deployment, hop.estimate.counted(hop.estimate.text_bytes // _MOST_BYTES_A_TOKEN))
+            for hop in countable
+        )
+    )
+    needed = shortest.cost_nano_usd if "nano_usd" in refusal.limit_name else shortest.tokens
+    return needed <= (refusal.state.limit if isinstance(refusal, CallTooLarge) else refusal.state.remaining)
+
+
+async def _count(body: object, tokenizer: str, text_bytes: int) -> int:
+    if text_bytes <= _COUNTED_AT_ONCE_BYTES and is_read(tokenizer):
+        return exact_prompt_tokens(body, tokenizer)
+    return await asyncio.get_running_loop().run_in_executor(_counting, exact_prompt_tokens, body, tokenizer)

@@ -1,0 +1,192 @@
+"""Counting a prompt: not less than its tokens, without the network, and only where it can help."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import replace
+from pathlib import Path
+from time import perf_counter
+from typing import Literal
+
+import pytest
+
+from llm_gateway import recount
+from llm_gateway.catalog import Catalog
+from llm_gateway.catalog_load import load_catalog
+from llm_gateway.limits import exact_prompt
+from llm_gateway.limits.estimate import Estimate
+from llm_gateway.limits.estimate_chat import estimate_chat
+from llm_gateway.limits.exact_prompt import VocabularyMissing, check_vocabulary, exact_prompt_tokens, is_read
+from llm_gateway.limits.ledger import CallTooLarge, LimitExceeded, LimitName, LimitState
+from llm_gateway.plan import Hop, Plan
+from llm_gateway.recount import counted_plan
+
+ENGLISH = "The quick brown fox jumps over the lazy dog, and nobody minds. "  # 14 tokens
+
+
+@pytest.fixture(scope="module")
+def catalog(tmp_path_factory: pytest.TempPathFactory) -> Catalog:
+    file = tmp_path_factory.mktemp("catalog") / "models.toml"
+    file.write_text(
+        "".join(
+            f"""
+[[models]]
+name = "{name}"
+context_window = 1_000_000
+max_output_tokens = 100
+{tokenizer}
+[[models.deployments]]
+base_url = "http://x/v1"
+model = "m"
+price_usd_per_million_tokens = {{ input = {price}, output = 1 }}
+"""
+            for name, tokenizer, price in (
+                ("o200k", 'tokenizer = "o200k_base"', 1),
+                ("cl100k", 'tokenizer = "cl100k_base"', 1),
+                ("unknown", "", 1),
+                ("unknown-and-free", "", 0),
+            )
+        )
+    )
+    return load_catalog(file, {})
+
+
+def hop(catalog: Catalog, name: str, estimate: Estimate) -> Hop:
+    model = catalog.find(name)
+    return Hop(model, model.deployments[0], estimate)
+
+
+def prompt(text: str) -> dict[str, object]:
+    return {"model": "m", "max_tokens": 10, "messages": [{"role": "user", "content": text}]}
+
+
+def refused(
+    limit_name: LimitName, remaining: int, kind: type[CallTooLarge | LimitExceeded] = LimitExceeded
+) -> CallTooLarge | LimitExceeded:
+    state = LimitState(limit=remaining if kind is CallTooLarge else 10**12, remaining=remaining, reset_s=1)
+    if kind is CallTooLarge:
+        return CallTooLarge("no", scope="user", limit_name=limit_name, state=state)
+    return LimitExceeded("no", scope="user", limit_name=limit_name, retry_after_s=1, state=state)
+
+
+def recounted(plan: Plan, body: object, refusal: CallTooLarge | LimitExceeded) -> Plan | None:
+    return asyncio.run(counted_plan(plan, body, refusal))
+
+
+def test_names_numbers_and_texts_count_and_pictures_and_sounds_do_not() -> None:
+    plain = exact_prompt_tokens({"a": ["hello", 12345, None, True]}, "o200k_base")
+    assert plain > 5
+    for kind in ("image", "image_url", "input_audio", "input_image"):
+        picture = {"type": kind, kind: {"data": "A" * 10_000}}
+        assert exact_prompt_tokens({"a": ["hello", 12345, None, True, picture]}, "o200k_base") == plain
+
+
+def test_a_million_spaces_are_counted_although_tiktoken_alone_would_panic() -> None:
+    began = perf_counter()
+    assert 1000 < exact_prompt_tokens(" " * 1_000_000, "o200k_base") < 20_000
+    assert perf_counter() - began < 10  # 0.14 s on an idle machine
+
+
+def test_a_vocabulary_that_is_not_there_is_said_and_not_fetched(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    with pytest.raises(VocabularyMissing, match="p50k_base is not installed"):
+        check_vocabulary("p50k_base")
+    monkeypatch.setattr(exact_prompt, "find_spec", lambda _: None)
+    with pytest.raises(VocabularyMissing, match="o200k_base is not installed"):
+        check_vocabulary("o200k_base")
+    file = tmp_path / "models.toml"
+    file.write_text("""
+[[models]]
+name = "a"
+context_window = 10
+max_output_tokens = 5
+tokenizer = "o200k_base"
+[[models.deployments]]
+base_url = "http://x/v1"
+model = "m"
+price_usd_per_million_tokens = { input = 1, output = 1 }
+""")
+    with pytest.raises(ValueError, match="a: the vocabulary o200k_base is not installed"):
+        load_catalog(file, {})
+
+
+@pytest.mark.parametrize("repeats", [100, 3000])  # at once, and in a thread of its own
+def test_the_plan_is_counted_and_smaller(catalog: Catalog, repeats: int) -> None:
+    body = prompt(ENGLISH * repeats)
+    bound = Plan((hop(catalog, "o200k", estimate_chat(body, catalog.find("o200k").bounds)),))
+    plan = recounted(bound, body, refused("tokens_per_minute", 20 * repeats))
+    assert plan is not None
+    assert 14 * repeats < plan.tokens < 15 * repeats + 300 < bound.tokens
+    assert plan.cost_nano_usd < bound.cost_nano_usd
+    assert is_read("o200k_base")
+
+
+def test_each_model_is_counted_in_its_own_vocabulary(catalog: Catalog) -> None:
+    body = prompt("नमस्ते दुनिया " * 500)  # cl100k needs several times the tokens
+    estimate = estimate_chat(body, catalog.find("o200k").bounds)
+    plan = recounted(
+        Plan((hop(catalog, "o200k", estimate), hop(catalog, "cl100k", estimate))),
+        body,
+        refused("tokens_per_day", 20_000),
+    )
+    assert plan is not None
+    new, old = (one.estimate.prompt_tokens for one in plan.hops)
+    assert new * 2 < old < estimate.prompt_tokens
+
+
+def test_a_fallback_that_cannot_be_counted_is_left_out_unless_it_needs_no_more(catalog: Catalog) -> None:
+    body = prompt(ENGLISH * 100)
+    large = estimate_chat(body, catalog.find("o200k").bounds)
+    small = replace(large, prompt_tokens=10, text_bytes=0)
+    names = ("o200k", "unknown", "unknown-and-free", "unknown")
+    plan = recounted(
+        Plan(tuple(hop(catalog, name, one) for name, one in zip(names, (large, large, large, small), strict=True))),
+        body,
+        refused("nano_usd_per_month", 10**9),
+    )
+    assert plan is not None
+    assert [(one.model.name, one.estimate.prompt_tokens < 2000) for one in plan.hops] == [
+        ("o200k", True),
+        ("unknown", True),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("limit_name", "remaining", "kind"),
+    [
+        ("requests_per_minute", 10**9, LimitExceeded),
+        ("calls_in_flight", 10**9, LimitExceeded),
+        ("tokens_per_minute", 500, LimitExceeded),  # not even a tenth of the bytes would fit
+        ("tokens_per_minute", 500, CallTooLarge),
+        ("nano_usd_per_day", 500_000, LimitExceeded),
+    ],
+)
+def test_what_cannot_help_is_not_tried(
+    catalog: Catalog,
+    limit_name: LimitName,
+    remaining: int,
+    kind: type[CallTooLarge | LimitExceeded],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def never(body: object, tokenizer: str) -> Literal[0]:
+        raise AssertionError
+
+    monkeypatch.setattr(recount, "exact_prompt_tokens", never)
+    body = prompt(ENGLISH * 100)
+    plan = Plan((hop(catalog, "o200k", estimate_chat(body, catalog.find("o200k").bounds)),))
+    assert recounted(plan, body, refused(limit_name, remaining, kind)) is None
+
+
+def test_nothing_is_counted_without_a_vocabulary_or_a_text(catalog: Catalog) -> None:
+    body = prompt(ENGLISH)
+    estimate = estimate_chat(body, catalog.find("o200k").bounds)
+    roomy = refused("tokens_per_minute", 10**9)
+    assert recounted(Plan((hop(catalog, "unknown", estimate),)), body, roomy) is None
+    assert recounted(Plan((hop(catalog, "o200k", replace(estimate, text_bytes=0)),)), body, roomy) is None
+
+
+def test_a_text_of_many_megabytes_is_not_counted(catalog: Catalog) -> None:
+    body = prompt("x" * (5 * 1024 * 1024))
+    plan = Plan((hop(catalog, "o200k", estimate_chat(body, catalog.find("o200k").bounds)),))
+    assert recounted(plan, body, refused("tokens_per_minute", 10**9)) is None
