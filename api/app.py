@@ -21,6 +21,8 @@ from api.http.flood import FloodGuard
 from api.http.methods import AllMethods
 from api.http.mount import is_below, mount
 from api.http.pagination import provide_page
+from api.keys.routes import ROUTER as KEYS
+from api.limits.routes import ROUTER as LIMITS
 from api.me.routes import ROUTER as ME
 from api.members.routes import ROUTER as MEMBERS
 from api.services import Services, SharedServices
@@ -34,7 +36,7 @@ from core.logging import configure_logging
 from core.redaction import protect
 from core.settings import Settings, load_settings
 from core.tokens import TokenVerifier
-from llm_gateway import METRICS_AT, Gateway, create_gateway
+from llm_gateway import METRICS_AT, Gateway, KeyRing, create_gateway
 from llm_gateway import render_error as render_gateway_error
 
 GATEWAY_AT: Final = "/llm"
@@ -64,7 +66,11 @@ def create_app(settings: Settings | None = None) -> AsgiApp:
 def build_litestar(settings: Settings, gateway: Gateway) -> Litestar:
     """The routes and what they share, without the layers that hold for every request."""
     return Litestar(
-        route_handlers=[Router("/v1", route_handlers=[AUTH, ME, WORKSPACES, MEMBERS, USAGE]), HEALTH, openapi_json],
+        route_handlers=[
+            Router("/v1", route_handlers=[AUTH, ME, WORKSPACES, MEMBERS, KEYS, LIMITS, USAGE]),
+            HEALTH,
+            openapi_json,
+        ],
         lifespan=[_services_of(settings, gateway), lambda _app: gateway.lifespan()],
         guards=[require_caller],
         request_class=StrictRequest,
@@ -103,6 +109,7 @@ def _services_of(settings: Settings, gateway: Gateway) -> Callable[[Litestar], A
                 sign_in_guards=SignInGuards(
                     by_account_and_ip=FloodGuard(burst=10, refill_s=6.0), by_ip=FloodGuard(burst=60, refill_s=1.0)
                 ),
+                keys=KeyRing.from_settings(settings),
                 readiness=Readiness({**supabase_checks(settings, http), "gateway": gateway_check}),
             )
             yield

@@ -10,6 +10,7 @@ from api.health.service import Readiness
 from api.supabase.auth import SupabaseAuth
 from core.settings import Settings
 from core.tokens import TokenVerifier
+from llm_gateway import KeyRing
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,6 +22,7 @@ class Services:
     tokens: TokenVerifier
     auth: SupabaseAuth
     sign_in_guards: SignInGuards
+    keys: KeyRing
     readiness: Readiness
 
 

@@ -6,6 +6,8 @@ Another service mounts it, and nothing else of this package is meant for it:
     async with gateway.lifespan(): ...          # pool, provider session, upkeep; at the end every call is settled
     await gateway.serve(scope, receive, send)   # ASGI; the path with or without the mount point `/llm`
     await gateway.unready_reason()              # None, or a sentence for /health/ready
+    gateway.catalog                             # the public models: iterable, each with a name
+    KeyRing.from_settings(settings).make()      # an API key: its secret, and the digest that the database keeps
     gateway.metrics_app()                       # ASGI for METRICS_AT; None without BUTTRESS_METRICS_TOKEN
     render_error(error, request_id, scope)      # for `core.asgi.Edge`, where it refuses something below /llm itself
 
@@ -14,6 +16,7 @@ Whoever mounts it must not authenticate or limit what goes to `/llm`: the gatewa
 
 from llm_gateway.app import Gateway, create_gateway, render_error
 from llm_gateway.catalog import CatalogInvalid
+from llm_gateway.keys import KeyRing, NewKey
 from llm_gateway.metrics_endpoint import METRICS_AT
 
-__all__ = ["METRICS_AT", "CatalogInvalid", "Gateway", "create_gateway", "render_error"]
+__all__ = ["METRICS_AT", "CatalogInvalid", "Gateway", "KeyRing", "NewKey", "create_gateway", "render_error"]

@@ -23,13 +23,15 @@ from core.provider_http import ProviderHttp
 from core.redaction import protect
 from core.settings import Settings, load_settings
 from core.tokens import TokenVerifier
-from llm_gateway.callers import Callers
+from llm_gateway.callers import WORKSPACE_HEADER, Callers
 from llm_gateway.catalog import Catalog
 from llm_gateway.catalog_load import load_catalog
 from llm_gateway.content.hooks import ContentHook
 from llm_gateway.content.redactor import Redactor
 from llm_gateway.content.rules import ContentRules, load_hooks
+from llm_gateway.directory import QUESTIONS_AT_ONCE, PostgresDirectory
 from llm_gateway.endpoints import MOUNTED_AT, Endpoints, dialect_of
+from llm_gateway.keys import KeyRing
 from llm_gateway.limits.ledger import Ledger
 from llm_gateway.limits.postgres import PostgresLedger
 from llm_gateway.metrics import Metrics
@@ -140,7 +142,11 @@ class Gateway:
             tasks.start(litellm.warm(), name="import litellm")
         return Pipeline(
             catalog=self.catalog,
-            callers=Callers(TokenVerifier.from_settings(self._settings, http)),
+            callers=Callers(
+                TokenVerifier.from_settings(self._settings, http),
+                KeyRing.from_settings(self._settings),
+                await self._open_directory(parts),
+            ),
             ledger=ledger,
             providers=Providers(native=native, translating=litellm, counting=CountingProvider(self.catalog)),
             max_body_bytes=self._settings.max_body_bytes,
@@ -149,6 +155,15 @@ class Gateway:
             rules=ContentRules([*self._hooks, Redactor(self.metrics)], self.metrics),
             tasks=tasks,
         )
+
+    async def _open_directory(self, parts: AsyncExitStack) -> PostgresDirectory:
+        """It has connections of its own: a ledger whose connections are all busy keeps nobody from being identified."""
+        dsn = self._settings.gateway_database_url.get_secret_value()
+        pool = await open_pool(dsn, name="llm_gateway_callers", min_size=1, max_size=QUESTIONS_AT_ONCE)
+        parts.push_async_callback(close_pool, pool)
+        directory = PostgresDirectory(pool)
+        parts.push_async_callback(directory.aclose)
+        return directory
 
     async def _open_ledger(self, parts: AsyncExitStack) -> Ledger:
         dsn = self._settings.gateway_database_url.get_secret_value()
@@ -248,7 +263,14 @@ def _cors(settings: Settings) -> CORSConfig | None:
     return CORSConfig(
         allow_origins=list(settings.cors_origins),
         allow_methods=["GET", "POST"],
-        allow_headers=["authorization", "content-type"],
+        allow_headers=[
+            "authorization",
+            "content-type",
+            "x-api-key",
+            WORKSPACE_HEADER,
+            "anthropic-version",
+            "anthropic-beta",
+        ],
         expose_headers=["x-request-id", "x-buttress-call-id", "x-buttress-cost-usd", "retry-after"],
     )
 

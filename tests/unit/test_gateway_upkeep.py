@@ -15,6 +15,8 @@ from llm_gateway.catalog import Catalog
 from llm_gateway.catalog_load import load_catalog
 from llm_gateway.content.hooks import About
 from llm_gateway.content.rules import ContentRules
+from llm_gateway.directory import Directory, Entry, Question
+from llm_gateway.keys import KeyRing
 from llm_gateway.limits.estimate import Estimate
 from llm_gateway.limits.ledger import Hold, HoldRequest, Ledger, Usage
 from llm_gateway.metrics import Metrics
@@ -69,6 +71,11 @@ class LeaseLedger(Ledger):
 
 
 METRICS = Metrics(models=[], deployments=[], endpoints=[])
+class NobodyIsFound(Directory):
+    """Nobody is asked for here."""
+
+    async def find(self, question: Question) -> Entry:
+        raise AssertionError("nobody is identified here")
 
 
 @pytest.fixture
@@ -79,9 +86,12 @@ def catalog() -> Catalog:
 def pipeline_with(catalog: Catalog, ledger: Ledger) -> Pipeline:
     callers = Callers(TokenVerifier(issuer="i", audience="a", jwt_secret="s" * 32))
     nobody = Nobody()
+    nobody = LitellmProvider(DetachedTasks())
     return Pipeline(
         catalog=catalog,
-        callers=callers,
+        callers=Callers(
+            TokenVerifier(issuer="i", audience="a", jwt_secret="s" * 32), KeyRing("p" * 32), NobodyIsFound()
+        ),
         ledger=ledger,
         providers=Providers(native=nobody, translating=nobody, counting=nobody),
         max_body_bytes=1,

@@ -1,0 +1,15 @@
+drop function api.revoke_api_key(uuid);
+drop function api.rotate_api_key(uuid, text, text, integer);
+drop function api.update_api_key(uuid, text, jsonb);
+drop function api.create_api_key(text, text, text, uuid, text[], text[], timestamptz, jsonb);
+drop function api.list_api_keys(uuid, uuid, integer, timestamptz, uuid);
+drop function private.revoke_api_key(uuid);
+drop function private.rotate_api_key(uuid, text, text, integer);
+drop function private.update_api_key(uuid, text, jsonb);
+drop function private.lock_api_key(uuid, uuid);
+drop function private.administers(uuid, uuid);
+drop function private.create_api_key(text, text, text, uuid, text[], text[], timestamptz, jsonb);
+drop function private.set_limits_of_key(uuid, jsonb, boolean);
+drop function private.list_api_keys(uuid, uuid, integer, timestamptz, uuid);
+drop function private.describe_api_key(gateway.api_keys);
+drop type api.api_key;
