@@ -61,7 +61,6 @@ alter table gateway.api_key_secrets enable row level security;
 create function gateway.forget_limits_of_key()
 returns trigger
 language plpgsql
-security definer
 set search_path = ''
 as $$
 begin

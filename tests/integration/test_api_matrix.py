@@ -10,44 +10,55 @@ import httpx
 import pytest
 
 from tests.support.api_client import api_as, refusal
+from tests.support.api_keys import Key, new_key
 from tests.support.api_server import ApiServer
 from tests.support.callers import PASSWORD, Caller, Team, join, make_team, new_caller
 from tests.support.row_changes import changed_rows, read_rows
 from tests.support.stack import RunningStack
 
-CALLERS = ("owner", "admin", "member", "viewer", "stranger", "anonymous")
+Json = dict[str, Any]  # bodies of many shapes
+CALLERS = ("owner", "admin", "member", "viewer", "stranger", "anonymous", "api_key")
 
-EVERYBODY = (200,) * 6
-SIGNED_IN = (200,) * 5 + (401,)
-MEMBERS = (200,) * 4 + (404, 401)
-OWNER_AND_ADMIN = (200, 200, 403, 403, 404, 401)
+EVERYBODY = (200,) * 7
+SIGNED_IN = (200,) * 5 + (401, 401)
+MEMBERS = (200,) * 4 + (404, 401, 401)
+OWNER_AND_ADMIN = (200, 200, 403, 403, 404, 401, 401)
+THOSE_WHO_RUN_IT = (200, 200, 404, 404, 404, 401, 401)
 
-# operation -> the status for each of CALLERS; what they ask for is the team's workspace, and its member Bystander
+# operation -> the status for each of CALLERS; what they ask for is the team's workspace, its member Bystander, and the
+# key to it that Bystander has. The API key is the owner's.
 MATRIX: dict[tuple[str, str], tuple[int, ...]] = {
-    ("post", "/v1/auth/sign-up"): (201,) * 6,
-    ("post", "/v1/auth/sign-in"): (401,) * 6,  # with a password that is wrong
-    ("post", "/v1/auth/refresh"): (401,) * 6,  # with a token that is none
-    ("post", "/v1/auth/sign-out"): (204,) * 5 + (401,),
+    ("post", "/v1/auth/sign-up"): (201,) * 7,
+    ("post", "/v1/auth/sign-in"): (401,) * 7,  # with a password that is wrong
+    ("post", "/v1/auth/refresh"): (401,) * 7,  # with a token that is none
+    ("post", "/v1/auth/sign-out"): (204,) * 5 + (401, 401),
     ("get", "/v1/auth/session"): SIGNED_IN,
     ("get", "/v1/me"): SIGNED_IN,
     ("patch", "/v1/me"): SIGNED_IN,
-    ("post", "/v1/workspaces"): (201,) * 5 + (401,),
+    ("post", "/v1/workspaces"): (201,) * 5 + (401, 401),
     ("get", "/v1/workspaces"): SIGNED_IN,
     ("get", "/v1/workspaces/{workspace_id}"): MEMBERS,
     ("patch", "/v1/workspaces/{workspace_id}"): OWNER_AND_ADMIN,
-    ("delete", "/v1/workspaces/{workspace_id}"): (204, 403, 403, 403, 404, 401),
+    ("delete", "/v1/workspaces/{workspace_id}"): (204, 403, 403, 403, 404, 401, 401),
     ("get", "/v1/workspaces/{workspace_id}/members"): MEMBERS,
     ("patch", "/v1/workspaces/{workspace_id}/members/{user_id}"): OWNER_AND_ADMIN,
-    ("delete", "/v1/workspaces/{workspace_id}/members/{user_id}"): (204, 204, 403, 403, 404, 401),
+    ("delete", "/v1/workspaces/{workspace_id}/members/{user_id}"): (204, 204, 403, 403, 404, 401, 401),
+    ("post", "/v1/keys"): (201,) * 5 + (401, 401),
+    ("get", "/v1/keys"): SIGNED_IN,
+    ("get", "/v1/keys/{key_id}"): THOSE_WHO_RUN_IT,
+    ("patch", "/v1/keys/{key_id}"): (403, 403, 404, 404, 404, 401, 401),  # a name; limits are in test_api_keys.py
+    ("delete", "/v1/keys/{key_id}"): (204, 204, 404, 404, 404, 401, 401),
+    ("post", "/v1/keys/{key_id}/rotate"): (403, 403, 404, 404, 404, 401, 401),
+    ("get", "/v1/limits"): SIGNED_IN,
     ("get", "/v1/usage"): SIGNED_IN,
     ("get", "/health/live"): EVERYBODY,
     ("get", "/health/ready"): EVERYBODY,
 }
 
 
-def body_of(method: str, path: str) -> dict[str, str] | None:
+def body_of(method: str, path: str) -> Json | None:
     """A body this operation accepts."""
-    bodies = {
+    bodies: dict[tuple[str, str], Json] = {
         ("post", "/v1/auth/sign-up"): {"email": f"{uuid4().hex}@example.com", "password": PASSWORD},
         ("post", "/v1/auth/sign-in"): {"email": f"{uuid4().hex}@example.com", "password": "Wrong-horse-9"},
         ("post", "/v1/auth/refresh"): {"refresh_token": "none-of-ours"},
@@ -55,19 +66,24 @@ def body_of(method: str, path: str) -> dict[str, str] | None:
         ("post", "/v1/workspaces"): {"name": "Changed"},
         ("patch", "/v1/workspaces/{workspace_id}"): {"name": "Changed"},
         ("patch", "/v1/workspaces/{workspace_id}/members/{user_id}"): {"role": "viewer"},
+        ("post", "/v1/keys"): {"name": "Changed"},
+        ("patch", "/v1/keys/{key_id}"): {"name": "Changed"},
+        ("post", "/v1/keys/{key_id}/rotate"): {"overlap_s": 60},
     }
     return bodies.get((method, path))
 
 
 @dataclass(frozen=True)
 class Place:
-    """A team with one more member, whom nobody of the team is."""
+    """A team with one more member, whom nobody of the team is, and who has a key to the workspace."""
 
     team: Team
     bystander: Caller
+    key: Key
+    callers: dict[str, Caller]
 
     def fill(self, path: str) -> str:
-        return path.format(workspace_id=self.team.workspace_id, user_id=self.bystander.user_id)
+        return path.format(workspace_id=self.team.workspace_id, user_id=self.bystander.user_id, key_id=self.key.id)
 
 
 @pytest.fixture
@@ -75,7 +91,20 @@ async def place(stack: RunningStack, database: asyncpg.Connection) -> Place:
     team = await make_team(stack, database)
     bystander = await new_caller(stack, database, display_name="Bystander")
     await join(database, team.workspace_id, bystander, "member")
-    return Place(team, bystander)
+    key = await new_key(stack, database, bystander, workspace_id=team.workspace_id)
+    owners = await new_key(stack, database, team.owner)
+    program = Caller(team.owner.user_id, team.owner.email, owners.secret)
+    return Place(team, bystander, key, {**team.callers, "api_key": program})
+
+
+async def read_keys(database: asyncpg.Connection) -> list[str]:
+    """Every key with its secrets and limits."""
+    rows = await database.fetch(
+        "select keys, secrets, limits from gateway.api_keys as keys"
+        " left join gateway.api_key_secrets as secrets on secrets.key_id = keys.id"
+        " left join gateway.limits on limits.scope = 'key' and limits.subject_id = keys.id"
+    )
+    return sorted(str(row) for row in rows)
 
 
 # Any: the OpenAPI document is JSON of any shape
@@ -110,7 +139,7 @@ async def test_an_operation_is_open_to_everybody_only_where_the_document_says_so
 @pytest.fixture(params=CALLERS)
 async def caller(request: pytest.FixtureRequest, place: Place) -> tuple[str, Caller]:
     name = str(request.param)
-    return name, place.team.callers[name]
+    return name, place.callers[name]
 
 
 @pytest.mark.parametrize(("method", "path"), list(MATRIX))
@@ -126,7 +155,7 @@ async def test_each_caller_gets_what_the_matrix_says_and_a_refusal_changes_nothi
 ) -> None:
     name, who = caller
     expected = MATRIX[method, path][CALLERS.index(name)]
-    before = await read_rows(database)
+    before, keys_before = await read_rows(database), await read_keys(database)
     async with api_as(api_server, who) as api:
         response = await api.request(method, place.fill(path), json=body_of(method, path))
     assert response.status_code == expected, response.text
@@ -134,9 +163,9 @@ async def test_each_caller_gets_what_the_matrix_says_and_a_refusal_changes_nothi
     changed = changed_rows(before, await read_rows(database))
     if expected >= 400:
         assert refusal(response)[0] == expected
+    if expected >= 400 or method == "get":
         assert changed == set()
-    if method == "get":
-        assert changed == set()
+        assert await read_keys(database) == keys_before
 
 
 @pytest.fixture
@@ -176,6 +205,8 @@ async def test_a_value_of_the_wrong_kind_is_refused(
     body = body_of(method, path) or {}
     if "refresh_token" in body and isinstance(value, str) and 0 < len(value) < 4096:
         pytest.skip("a token is opaque: any text may be one")
+    if "overlap_s" in body and value == 1 and value is not True:
+        pytest.skip("a second is an overlap")
     before = await read_rows(database)
     response = await owner_api.request(method, place.fill(path), json=dict.fromkeys(body, value))
     assert refusal(response) == (422, "validation_failed")

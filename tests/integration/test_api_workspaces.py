@@ -183,8 +183,3 @@ async def test_a_viewer_may_leave(api_server: ApiServer, team: Team) -> None:
         left = await viewer.delete(f"/v1/workspaces/{team.workspace_id}/members/{team.viewer.user_id}")
         assert left.status_code == 204
         assert refusal(await viewer.get(f"/v1/workspaces/{team.workspace_id}")) == (404, "workspace_not_found")
-
-
-async def test_usage_of_nobody_yet_is_an_empty_page(api_server: ApiServer, team: Team) -> None:
-    async with api_as(api_server, team.stranger) as stranger:
-        assert (await stranger.get("/v1/usage")).json() == {"data": [], "meta": {"next_cursor": None, "count": None}}

@@ -12,7 +12,8 @@ from tests.support.stack import RunningStack
 
 LEDGER = {"hold", "settle", "void", "renew", "reap"}
 BESIDE_IT = {"find_cached", "store_cached", "sweep_cache", "store_content", "sweep_contents", "standing"}
-GATEWAY_MAY_EXECUTE = LEDGER | BESIDE_IT
+CALLERS = {"find_callers", "note_use_of_keys"}
+GATEWAY_MAY_EXECUTE = LEDGER | BESIDE_IT | CALLERS
 ROLES = ["anon", "authenticated", "service_role", "gateway_service"]
 
 
@@ -49,9 +50,7 @@ async def test_nobody_has_a_privilege_on_a_table_of_the_ledger(database: asyncpg
 
 
 @pytest.mark.parametrize("role", ROLES)
-async def test_the_gateway_may_execute_its_functions_and_others_none(
-    database: asyncpg.Connection, role: str
-) -> None:
+async def test_the_gateway_may_execute_its_functions_and_others_none(database: asyncpg.Connection, role: str) -> None:
     expected = GATEWAY_MAY_EXECUTE if role == "gateway_service" else set()
     assert await functions(database, role) == expected
     assert await functions(database, "") > GATEWAY_MAY_EXECUTE

@@ -239,6 +239,7 @@ ALLOWED: tuple[int, str | None] = (200, None)
 DONE: tuple[int, str | None] = (204, None)
 NOT_ALLOWED = (403, "not_allowed")
 NOT_FOUND = (404, "workspace_not_found")
+NO_SUCH_KEY: tuple[int, str | None] = (404, "key_not_found")  # what becomes of real ones is in test_api_keys.py
 NOT_SIGNED_IN = (401, "42501")
 RPCS: dict[str, dict[str, tuple[int, str | None]]] = {
     "create_workspace": dict.fromkeys([*MEMBERS, "stranger"], ALLOWED) | {"anonymous": NOT_SIGNED_IN},
@@ -254,19 +255,43 @@ RPCS: dict[str, dict[str, tuple[int, str | None]]] = {
         "owner": DONE, "admin": DONE, "member": NOT_ALLOWED, "viewer": DONE,  # the viewer leaves
         "stranger": NOT_FOUND, "anonymous": NOT_SIGNED_IN,
     },
-    "usage_summary": dict.fromkeys([*MEMBERS, "stranger"], ALLOWED) | {"anonymous": NOT_SIGNED_IN},
+    "create_api_key": dict.fromkeys(["owner", "admin", "member"], ALLOWED)
+    | {"viewer": NOT_ALLOWED, "stranger": NOT_FOUND, "anonymous": NOT_SIGNED_IN},
+    "list_api_keys": dict.fromkeys([*MEMBERS, "stranger"], ALLOWED) | {"anonymous": NOT_SIGNED_IN},
+    "update_api_key": dict.fromkeys([*MEMBERS, "stranger"], NO_SUCH_KEY) | {"anonymous": NOT_SIGNED_IN},
+    "rotate_api_key": dict.fromkeys([*MEMBERS, "stranger"], NO_SUCH_KEY) | {"anonymous": NOT_SIGNED_IN},
+    "revoke_api_key": dict.fromkeys([*MEMBERS, "stranger"], NO_SUCH_KEY) | {"anonymous": NOT_SIGNED_IN},
+    "usage_report": dict.fromkeys(MEMBERS, ALLOWED) | {"stranger": NOT_FOUND, "anonymous": NOT_SIGNED_IN},
+    "limit_report": dict.fromkeys(MEMBERS, ALLOWED) | {"stranger": NOT_FOUND, "anonymous": NOT_SIGNED_IN},
 }  # fmt: skip
 
 
 def arguments(function: str, team: Team) -> Json:
     workspace, viewer = str(team.workspace_id), str(team.viewer.user_id)
-    return {
+    bodies: dict[str, Json] = {
         "create_workspace": {"name": "Another"},
         "delete_workspace": {"workspace_id": workspace},
         "change_member_role": {"workspace_id": workspace, "user_id": viewer, "role": "member"},
         "remove_member": {"workspace_id": workspace, "user_id": viewer},
-        "usage_summary": {},
-    }[function]
+        "create_api_key": {
+            "name": "Key",
+            "workspace_id": workspace,
+            "secret_hmac": uuid4().hex * 2,
+            "secret_hint": "bt_live_…abcd",
+        },
+        "list_api_keys": {"workspace_id": workspace},
+        "update_api_key": {"key_id": str(uuid4()), "name": "Other"},
+        "rotate_api_key": {
+            "key_id": str(uuid4()),
+            "secret_hmac": uuid4().hex * 2,
+            "secret_hint": "bt_live_…abcd",
+            "overlap_s": 0,
+        },
+        "revoke_api_key": {"key_id": str(uuid4())},
+        "usage_report": {"workspace_id": workspace},
+        "limit_report": {"workspace_id": workspace},
+    }
+    return bodies[function]
 
 
 def rows_changed_by(function: str, team: Team, body: object) -> set[Row]:

@@ -64,7 +64,7 @@ async def test_migrations_and_what_they_make_work_without_a_superuser(
         await superuser.execute("select api.create_workspace('Lab')")
         names = await superuser.fetch("select name from api.workspaces order by name")
         assert [row["name"] for row in names] == ["Lab", "Personal workspace"]
-        assert await superuser.fetch("select * from api.usage_summary()") == []
+        assert await superuser.fetch("select * from api.usage_report()") == []
 
     await superuser.execute("set role supabase_auth_admin")
     await superuser.execute("delete from auth.users where id = $1", user_id)

@@ -4,13 +4,19 @@ with allowed (signature) as (
     values
     ('private.change_llm_settings(uuid,jsonb)'),
     ('private.change_member_role(uuid,uuid,text)'),
+    ('private.create_api_key(text,text,text,uuid,text[],text[],timestamp with time zone,jsonb)'),
     ('private.create_workspace(text)'),
     ('private.delete_workspace(uuid)'),
     ('private.fellows_of_caller()'),
+    ('private.limit_report(uuid,uuid)'),
+    ('private.list_api_keys(uuid,uuid,integer,timestamp with time zone,uuid)'),
     ('private.llm_settings(uuid)'),
     ('private.remove_member(uuid,uuid)'),
+    ('private.revoke_api_key(uuid)'),
+    ('private.rotate_api_key(uuid,text,text,integer)'),
     ('private.stored_calls(uuid,integer,timestamp with time zone,uuid)'),
-    ('private.usage_summary(date,date,integer,date,text)'),
+    ('private.update_api_key(uuid,text,jsonb)'),
+    ('private.usage_report(text[],date,date,uuid,integer,api.usage_sums)'),
     ('private.workspaces_of_caller(text[])')
 ),
 executable as (
