@@ -9,6 +9,7 @@ import asyncpg
 import openai
 import pytest
 
+from tests.support.api_keys import new_key
 from tests.support.callers import Caller, new_caller
 from tests.support.eventually import eventually
 from tests.support.fake_provider import FakeProvider, Step
@@ -56,14 +57,22 @@ async def caller(stack: RunningStack, database: asyncpg.Connection) -> Caller:
 
 @pytest.mark.parametrize("how", ["shut", "stall"])
 async def test_calls_are_refused_with_503_within_a_second_or_so_and_work_again_afterwards(
-    how: str, cut_off: GatewayServer, gate: TcpGate, caller: Caller, fake_provider: FakeProvider
+    *,
+    how: str,
+    cut_off: GatewayServer,
+    gate: TcpGate,
+    caller: Caller,
+    fake_provider: FakeProvider,
+    stack: RunningStack,
+    database: asyncpg.Connection,
 ) -> None:
+    key = await new_key(stack, database, caller)
     async with cut_off.http(caller) as client:
         assert (await client.post("/chat/completions", json=ASK)).status_code == 200
         await (gate.shut() if how == "shut" else gate.stall())
-        for stream in (False, True):
+        for stream, credential in ((False, {}), (True, {}), (False, key.headers)):
             began_s = time.monotonic()
-            answer = await client.post("/chat/completions", json={**ASK, "stream": stream})
+            answer = await client.post("/chat/completions", json={**ASK, "stream": stream}, headers=credential)
             assert time.monotonic() - began_s < 1.5
             assert answer.status_code == 503
             assert set(answer.json()["error"]) == {"message", "type", "param", "code"}
@@ -71,12 +80,12 @@ async def test_calls_are_refused_with_503_within_a_second_or_so_and_work_again_a
         ready = await client.get(f"{cut_off.url}/health/ready")
         live = await client.get(f"{cut_off.url}/health/live")
         assert (ready.status_code, live.status_code) == (503, 200)
-        assert (await client.get("/models")).status_code == 200
+        assert (await client.get("/models", headers=key.headers)).status_code == 503
         assert fake_provider.bill().counts.requests == 1
         await gate.open()
 
         async def works_again() -> bool:
-            return (await client.post("/chat/completions", json=ASK)).status_code == 200
+            return (await client.post("/chat/completions", json=ASK, headers=key.headers)).status_code == 200
 
         await eventually(works_again)
 

@@ -71,6 +71,8 @@ class LeaseLedger(Ledger):
 
 
 METRICS = Metrics(models=[], deployments=[], endpoints=[])
+
+
 class NobodyIsFound(Directory):
     """Nobody is asked for here."""
 
@@ -84,9 +86,7 @@ def catalog() -> Catalog:
 
 
 def pipeline_with(catalog: Catalog, ledger: Ledger) -> Pipeline:
-    callers = Callers(TokenVerifier(issuer="i", audience="a", jwt_secret="s" * 32))
     nobody = Nobody()
-    nobody = LitellmProvider(DetachedTasks())
     return Pipeline(
         catalog=catalog,
         callers=Callers(
