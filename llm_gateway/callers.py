@@ -137,6 +137,9 @@ class Callers:
                 endpoints=entry.endpoints,
                 max_output_tokens=entry.max_output_tokens,
                 max_choices=entry.max_choices,
+                redact=entry.redact,
+                redact_answers=entry.redact_answers,
+                store_content=entry.store_content,
             ),
         )
 

@@ -69,6 +69,9 @@ class Entry:
     endpoints: frozenset[str] | None
     max_output_tokens: int | None
     max_choices: int | None
+    redact: bool
+    redact_answers: bool
+    store_content: bool
 
 
 class _Asked:
@@ -223,6 +226,9 @@ def _entry(row: asyncpg.Record) -> Entry:
         endpoints=_names(row["endpoints"]),
         max_output_tokens=row["max_output_tokens"],
         max_choices=row["max_choices"],
+        redact=row["redact"],
+        redact_answers=row["redact_answers"],
+        store_content=row["store_content"],
     )
 
 

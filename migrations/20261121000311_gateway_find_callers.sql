@@ -25,6 +25,9 @@ returns table (
     endpoints text[],
     max_output_tokens integer,
     max_choices integer,
+    redact boolean,
+    redact_answers boolean,
+    store_content boolean,
     use_is_noted boolean
 )
 language plpgsql
@@ -70,11 +73,14 @@ begin
         asked.workspace_id,
         gateway.allowed_by_both(
             gateway.allowed_by_both(asked.models, user_plans.models),
-            gateway.allowed_by_both(key_plans.models, workspace_plans.models)
+            gateway.allowed_by_both(key_plans.models, gateway.allowed_by_both(workspace_plans.models, settings.models))
         ),
         asked.endpoints,
         least(user_plans.max_output_tokens, key_plans.max_output_tokens, workspace_plans.max_output_tokens),
         least(user_plans.max_choices, key_plans.max_choices, workspace_plans.max_choices),
+        coalesce(settings.redact, false),
+        coalesce(settings.redact_answers, false),
+        coalesce(settings.store_content, false),
         coalesce(asked.last_used_at > now() - interval '1 minute', false)
     from asked
     left join auth.users as users on users.id = asked.user_id
@@ -86,7 +92,8 @@ begin
     left join gateway.plans as key_plans on key_plans.name = of_key.plan
     left join gateway.limits as of_workspace
         on of_workspace.scope = 'workspace' and of_workspace.subject_id = asked.workspace_id
-    left join gateway.plans as workspace_plans on workspace_plans.name = of_workspace.plan;
+    left join gateway.plans as workspace_plans on workspace_plans.name = of_workspace.plan
+    left join gateway.workspace_settings as settings on settings.workspace_id = asked.workspace_id;
 end
 $$;
 comment on function gateway.find_callers(uuid[], bytea[], uuid[]) is

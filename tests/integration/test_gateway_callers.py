@@ -11,7 +11,7 @@ from core.errors import ButtressError, InvalidInput, NotAllowed, NotAuthenticate
 from core.postgres import close_pool, open_pool
 from core.tokens import TokenVerifier
 from llm_gateway import directory as directory_module
-from llm_gateway.callers import Caller, Callers
+from llm_gateway.callers import Caller, Callers, Policy
 from llm_gateway.directory import CALLERS_A_QUESTION, FRESH_S, QUESTIONS_AT_ONCE, Entry, PostgresDirectory, Question
 from llm_gateway.keys import NewKey
 from tests.support.api_keys import add_secret, new_key, ring_of
@@ -182,6 +182,22 @@ async def test_plan_key_and_workspace_allow_what_all_of_them_allow(
     assert (policy.models, policy.max_output_tokens, policy.max_choices) == (frozenset("b"), 50, 50)
     policy = (await callers.identify(bearer(team.member.access_token))).policy
     assert (policy.models, policy.max_output_tokens) == (frozenset("abc"), 100)
+
+
+async def test_a_workspaces_settings_hold_for_its_calls_and_no_others(
+    stack: RunningStack, database: asyncpg.Connection, callers: Callers, directory: CountingDirectory, team: Team
+) -> None:
+    await database.execute(
+        "insert into gateway.workspace_settings (workspace_id, models, redact, redact_answers, store_content)"
+        " values ($1, array['a'], true, false, true)",
+        team.workspace_id,
+    )
+    key = await new_key(stack, database, team.member, workspace_id=team.workspace_id)
+    for headers in (bearer(key.secret), bearer(team.member.access_token, team.workspace_id)):
+        assert (await callers.identify(headers)).policy == Policy(
+            models=frozenset("a"), redact=True, redact_answers=False, store_content=True
+        )
+    assert (await callers.identify(bearer(team.member.access_token))).policy == Policy()
 
 
 async def test_two_keys_that_begin_alike_are_two_people(
