@@ -1,0 +1,112 @@
+"""The cache in PostgreSQL. It may know nothing, be slow or be gone: then a call is made as if there were none."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from typing import TYPE_CHECKING, Final
+
+import asyncpg
+from cryptography.exceptions import InvalidTag
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+
+from core.errors import ButtressError
+from core.logging import get_logger
+from core.postgres import database_errors, lend
+from llm_gateway.cache.key import CacheKey
+from llm_gateway.metrics import Metrics
+
+if TYPE_CHECKING:
+    Pool = asyncpg.Pool[asyncpg.Record]
+
+log = get_logger(__name__)
+
+# Nobody waits longer than this for an answer that may not even be there.
+FIND_WITHIN_S: Final = 0.1
+STORE_WITHIN_S: Final = 2.0
+# After a failure nobody asks for so long: each would have waited in vain.
+REST_S: Final = 5.0
+# Answers that wait to be stored are memory; past so many the next ones are given up.
+MOST_STORING: Final = 32
+
+_NONCE_BYTES: Final = 12
+_FIND: Final = "select gateway.find_cached($1, $2, $3)"
+_STORE: Final = "select gateway.store_cached($1, $2, $3, $4)"
+_SWEEP: Final = "select gateway.sweep_cache()"
+
+
+class PostgresCache:
+    """Answers through `pool`, whose login is gateway_service and which nothing else needs. No method fails."""
+
+    def __init__(self, pool: Pool, metrics: Metrics, *, find_within_s: float = FIND_WITHIN_S) -> None:
+        self._pool = pool
+        self._metrics = metrics
+        self._find_within_s = find_within_s
+        self._rests_until_s = 0.0
+        self._storing = 0
+
+    async def find(self, key: CacheKey, *, max_age_s: int) -> bytes | None:
+        """The answer that the tenant was given for the same request no longer ago than this; None without one."""
+        sealed = await self._ask(_FIND, (key.place, key.tenant_id, max_age_s * 1000), self._find_within_s)
+        answer = _opened(key, sealed) if isinstance(sealed, bytes) else None
+        self._metrics.cached("miss" if answer is None else "hit")
+        return answer
+
+    async def store(self, key: CacheKey, answer: bytes, *, ttl_s: int) -> None:
+        """The answer is kept for so long, if there is room for it."""
+        if self._storing >= MOST_STORING:
+            return
+        self._storing += 1
+        try:
+            sealed = _sealed(key, answer)
+            if await self._ask(_STORE, (key.place, key.tenant_id, ttl_s * 1000, sealed), STORE_WITHIN_S):
+                self._metrics.cached("stored")
+        finally:
+            self._storing -= 1
+
+    async def sweep(self) -> None:
+        """What has expired is gone, and the oldest where there is too much."""
+        await self._ask(_SWEEP, (), STORE_WITHIN_S)
+
+    async def _ask(self, query: str, arguments: tuple[object, ...], within_s: float) -> object:
+        """What the function answers; None when it does not, which is logged once for each rest."""
+        loop = asyncio.get_running_loop()
+        if loop.time() < self._rests_until_s:
+            self._metrics.cached("unavailable")
+            return None
+        # In a task of its own: asyncpg waits for a frozen server even while it is being cancelled (limits/postgres.py).
+        task = loop.create_task(self._fetch(query, arguments))
+        try:
+            done, _ = await asyncio.wait({task}, timeout=within_s)
+            if done:
+                return task.result()
+            reason: object = "slow"
+        except ButtressError as error:
+            reason = error.__cause__ or error
+        finally:
+            if not task.done():
+                task.add_done_callback(lambda late: late.cancelled() or late.exception())
+                task.cancel()
+        self._rests_until_s = loop.time() + REST_S
+        self._metrics.cached("unavailable")
+        log.warning("cache_unavailable", reason=str(reason) or type(reason).__name__, rests_s=REST_S)
+        return None
+
+    async def _fetch(self, query: str, arguments: tuple[object, ...]) -> object:
+        with database_errors():
+            async with lend(self._pool) as connection:
+                return await connection.fetchval(query, *arguments)
+
+
+def _sealed(key: CacheKey, answer: bytes) -> bytes:
+    nonce = os.urandom(_NONCE_BYTES)
+    return nonce + AESGCM(key.secret).encrypt(nonce, answer, key.tenant_id.bytes)
+
+
+def _opened(key: CacheKey, sealed: bytes) -> bytes | None:
+    """The answer; None where somebody changed the row."""
+    try:
+        return AESGCM(key.secret).decrypt(sealed[:_NONCE_BYTES], sealed[_NONCE_BYTES:], key.tenant_id.bytes)
+    except InvalidTag:
+        log.warning("cached_answer_was_changed")
+        return None
