@@ -23,6 +23,8 @@ from core.provider_http import ProviderHttp
 from core.redaction import protect
 from core.settings import Settings, load_settings
 from core.tokens import TokenVerifier
+from llm_gateway.beside import SWEEP_EVERY_S, Beside, open_beside
+from llm_gateway.cache.key import CacheKeys
 from llm_gateway.callers import WORKSPACE_HEADER, Callers
 from llm_gateway.catalog import Catalog
 from llm_gateway.catalog_load import load_catalog
@@ -31,6 +33,7 @@ from llm_gateway.content.redactor import Redactor
 from llm_gateway.content.rules import ContentRules, load_hooks
 from llm_gateway.directory import QUESTIONS_AT_ONCE, PostgresDirectory
 from llm_gateway.endpoints import MOUNTED_AT, Endpoints, dialect_of
+from llm_gateway.keeping import Keeper
 from llm_gateway.keys import KeyRing
 from llm_gateway.limits.ledger import Ledger
 from llm_gateway.limits.postgres import PostgresLedger
@@ -85,6 +88,7 @@ class Gateway:
         self._ledger = ledger
         self._hooks = tuple(hooks)
         self._pipeline: Pipeline | None = None
+        self._beside: Beside | None = None
         self._endpoints: Endpoints | None = None
 
     async def serve(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -107,7 +111,7 @@ class Gateway:
             pipeline = await self._make_pipeline(parts)
             shutdown = Shutdown(pipeline, grace_s=self._grace_s)
             parts.callback(when_told_to_stop(shutdown.begin))
-            await parts.enter_async_context(_upkeep(pipeline, self._sample))
+            await parts.enter_async_context(_upkeep(pipeline, self._sample, self._sweep))
             parts.push_async_callback(shutdown.finish)
             self._pipeline, self._endpoints = pipeline, Endpoints(pipeline)
             yield
@@ -127,8 +131,14 @@ class Gateway:
 
     async def _sample(self) -> None:
         """The figures that nobody counts as they change are as they are now."""
-        if self._pipeline is not None:
+        if self._pipeline is not None and self._beside is not None:
             self.metrics.sample(in_flight=len(self._pipeline.calls), backlog=len(self._pipeline.tasks))
+            if self._settings.metrics_token is not None:
+                await self._beside.sample()
+
+    async def _sweep(self) -> None:
+        if self._beside is not None:
+            await self._beside.sweep()
 
     async def _make_pipeline(self, parts: AsyncExitStack) -> Pipeline:
         tasks = DetachedTasks()
@@ -140,6 +150,10 @@ class Gateway:
         litellm = LitellmProvider(native, tasks)
         if self.catalog.needs_translation():
             tasks.start(litellm.warm(), name="import litellm")
+        dsn = self._settings.gateway_database_url.get_secret_value()
+        self._beside = beside = await parts.enter_async_context(open_beside(dsn, self.metrics))
+        rules = ContentRules([*self._hooks, Redactor(self.metrics)], self.metrics)
+        keys = CacheKeys(self._settings.key_pepper.get_secret_value(), rules.names)
         return Pipeline(
             catalog=self.catalog,
             callers=Callers(
@@ -152,7 +166,8 @@ class Gateway:
             max_body_bytes=self._settings.max_body_bytes,
             max_json_depth=self._settings.max_json_depth,
             metrics=self.metrics,
-            rules=ContentRules([*self._hooks, Redactor(self.metrics)], self.metrics),
+            rules=rules,
+            keeper=Keeper(tasks, keys, beside.cache, beside.contents),
             tasks=tasks,
         )
 
@@ -270,17 +285,21 @@ def _cors(settings: Settings) -> CORSConfig | None:
             WORKSPACE_HEADER,
             "anthropic-version",
             "anthropic-beta",
+            "x-buttress-cache",
         ],
-        expose_headers=["x-request-id", "x-buttress-call-id", "x-buttress-cost-usd", "retry-after"],
+        expose_headers=["x-request-id", "x-buttress-call-id", "x-buttress-cost-usd", "x-buttress-cache", "retry-after"],
     )
 
 
 @asynccontextmanager
-async def _upkeep(pipeline: Pipeline, sample: Callable[[], Awaitable[None]]) -> AsyncGenerator[None, None]:
+async def _upkeep(
+    pipeline: Pipeline, sample: Callable[[], Awaitable[None]], sweep: Callable[[], Awaitable[None]]
+) -> AsyncGenerator[None, None]:
     loops = [
         asyncio.create_task(every(RENEW_EVERY_S, lambda: renew_leases(pipeline), "renew leases")),
         asyncio.create_task(every(REAP_EVERY_S, pipeline.ledger.reap, "reap")),
         asyncio.create_task(every(_SAMPLE_EVERY_S, sample, "sample metrics")),
+        asyncio.create_task(every(SWEEP_EVERY_S, sweep, "sweep")),
     ]
     try:
         yield

@@ -13,6 +13,7 @@ from llm_gateway import usage
 from llm_gateway.accounting import TokenCounts
 from llm_gateway.callers import Caller
 from llm_gateway.content.rules import CallRules
+from llm_gateway.keeping import Kept
 from llm_gateway.limits.ledger import Outcome, Usage
 from llm_gateway.observation import CallRecord
 from llm_gateway.plan import Hop, Plan
@@ -55,6 +56,7 @@ class Call:
         plan: Plan,
         charge: Charge,
         rules: CallRules,
+        kept: Kept,
         began_s: float,
         traceparent: str | None = None,
     ) -> None:
@@ -64,6 +66,7 @@ class Call:
         self.plan = plan
         self.charge = charge
         self.rules = rules
+        self.kept = kept
         self.began_s = began_s  # of perf_counter
         self.traceparent = traceparent
         self.first_output_s: float | None = None  # since then

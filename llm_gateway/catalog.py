@@ -106,6 +106,7 @@ class PublicModel:
     fallbacks: tuple[str, ...]
     endpoints: frozenset[Endpoint]
     stands_for: tuple[str, ...] = ()
+    cache_ttl_s: int | None = None
 
 
 class Catalog:

@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
+from llm_gateway.cache.wish import MAX_AGE_S
 from llm_gateway.providers.presets import MaxOutputField, ProviderName
 from llm_gateway.wire.format import Endpoint
 
@@ -85,7 +86,8 @@ class DeploymentEntry(_Strict):
 class ModelEntry(_Strict):
     """One public name. `note` goes with every answer, in the header `x-buttress-model-note`.
 
-    `image_tokens` is the most that one picture counts for; without it the model takes no pictures.
+    `image_tokens` is the most that one picture counts for; without it the model takes no pictures. `cache_ttl_s`: calls
+    that say nothing about it may be answered with an answer of this age.
     """
 
     name: Name
@@ -98,6 +100,7 @@ class ModelEntry(_Strict):
     image_tokens: Annotated[int, Field(ge=1, le=1_000_000)] | None = None
     tokenizer: Literal["cl100k_base", "o200k_base"] | None = None
     endpoints: Annotated[tuple[Endpoint, ...], Field(min_length=1)] = _OF_WRITERS
+    cache_ttl_s: Annotated[int, Field(ge=1, le=MAX_AGE_S)] | None = None
     fallbacks: tuple[Name, ...] = ()
     deployments: Annotated[tuple[DeploymentEntry, ...], Field(min_length=1)]
 

@@ -135,6 +135,7 @@ def _alias(entry: AliasEntry, usable: list[PublicModel]) -> PublicModel:
         fallbacks=(*names[1:], *best.fallbacks),
         endpoints=best.endpoints,
         stands_for=names,
+        cache_ttl_s=best.cache_ttl_s,
     )
 
 
@@ -154,4 +155,5 @@ def _model(entry: ModelEntry, deployments: list[Deployment]) -> PublicModel:
         deployments=tuple(deployments),
         fallbacks=entry.fallbacks,
         endpoints=frozenset(one for one in entry.endpoints if any(where.answers(one) for where in deployments)),
+        cache_ttl_s=entry.cache_ttl_s,
     )

@@ -7,9 +7,10 @@ from typing import Final
 
 from core.errors import BadGateway, ButtressError, GatewayTimeout
 from llm_gateway import usage
-from llm_gateway.call import Call, error_of_interruption
+from llm_gateway.call import NO_TOKENS, Call, error_of_interruption
 from llm_gateway.client import Client
 from llm_gateway.content.hooks import ContentDenied, ContentRuleFailed
+from llm_gateway.limits.ledger import Usage
 from llm_gateway.plan import Hop
 from llm_gateway.providers.contract import FailureKind, ProviderAnswer, ProviderFailure
 from llm_gateway.wire.format import AnswerUnusable, StreamFault, StreamReader
@@ -81,7 +82,26 @@ async def deliver_whole(call: Call, client: Client, *, deadline_s: float) -> Non
         (b"x-buttress-cost-usd", usd(used.cost_nano_usd)),
         (b"x-buttress-overhead-ms", b"%.2f" % (call.overhead_s() * 1000)),
     ]
+    call.kept.passed(given)
     await client.answer_json(200, given, headers)
+
+
+async def deliver_again(call: Call, client: Client, answer: bytes) -> None:
+    """The client has an answer that was given before, as it was given then; the ledger has a call that cost nothing."""
+    call.settle(Usage(counts=NO_TOKENS, cost_nano_usd=0, outcome="cached", endpoint=call.format.endpoint))
+    call.kept.passed(answer)
+    await call.resolved()
+    headers: RawHeaders = [
+        (b"x-buttress-cost-usd", usd(0)),
+        (b"x-buttress-overhead-ms", b"%.2f" % (call.overhead_s() * 1000)),
+    ]
+    if not call.request.stream:
+        await client.answer_json(200, answer, headers)
+        return
+    call.first_output_s = call.age_s()
+    await client.begin_stream(headers)
+    await client.send(answer)
+    await client.end_stream()
 
 
 async def deliver_stream(call: Call, client: Client, *, deadline_s: float) -> None:
@@ -151,6 +171,7 @@ async def _pass_on(call: Call, client: Client, first: bytes, deadline_s: float) 
     try:
         async with asyncio.timeout_at(min(now_s() + idle_s, deadline_s)) as clock:
             await client.send(first)
+            call.kept.passed(first)
             while stream.fault is None:
                 if sent_bytes > max_bytes:
                     return OutputLimitReached()
@@ -160,6 +181,7 @@ async def _pass_on(call: Call, client: Client, first: bytes, deadline_s: float) 
                 if passed:
                     sent_bytes += len(passed)
                     await client.send(passed)
+                    call.kept.passed(passed)
                 if not piece:
                     break
     except (ContentDenied, ContentRuleFailed) as error:

@@ -2,6 +2,7 @@
 
 who          the credential, before a byte of the body is read
 what         the body, the model in the catalogue, what rules about content make of it, the most it may use
+before       whether the same was answered before, and may be again: then nothing but the request itself is charged
 hold         every limit is charged for that most, or the call is refused, before a provider hears of it
 ask          a deployment; another only while nothing was answered and the last one did no work
 answer       bytes as they come
@@ -18,11 +19,12 @@ from core.errors import ButtressError
 from core.logging import get_logger
 from llm_gateway.call import Call, error_of_interruption
 from llm_gateway.callers import Caller, Callers, EndpointNotAllowed, ModelNotAllowed
-from llm_gateway.catalog import Catalog, EndpointUnanswered
+from llm_gateway.catalog import Catalog, EndpointUnanswered, PublicModel
 from llm_gateway.client import Client
 from llm_gateway.content.hooks import About, ContentDenied, ContentRuleFailed
 from llm_gateway.content.rules import ContentRules
-from llm_gateway.delivery import deliver_stream, deliver_whole
+from llm_gateway.delivery import deliver_again, deliver_stream, deliver_whole
+from llm_gateway.keeping import Keeper
 from llm_gateway.limits.ledger import CallTooLarge, Hold, HoldRequest, Ledger, LimitExceeded
 from llm_gateway.metrics import Metrics
 from llm_gateway.observation import Observer
@@ -53,6 +55,7 @@ class Pipeline:
     max_json_depth: int
     metrics: Metrics
     rules: ContentRules
+    keeper: Keeper
     tasks: DetachedTasks = field(default_factory=DetachedTasks)
     cooldowns: Cooldowns = field(default_factory=Cooldowns)
     calls: set[Call] = field(default_factory=set)  # in flight
@@ -90,9 +93,9 @@ class Pipeline:
         body = await rules.request(request.body)
         if body is not request.body:
             request = replace(request, body=body)
-        # The cache stands here: a hit holds and settles nothing but one request.
-        routes = order_routes(self.catalog, model, rests=self.cooldowns.rests, allows=caller.policy.allows_model)
-        plan, hold, charge = await self._hold(caller, request, plan_call(format_, request, routes), call_id)
+        kept = await self.keeper.look_up(client, caller, format_.endpoint, request, model)
+        plan = Plan(()) if kept.hit is not None else self._plan(format_, caller, request, model)
+        plan, hold, charge = await self._hold(caller, request, plan, call_id)
         client.standing += format_.dialect.limit_headers(hold.requests, hold.tokens)
         return Call(
             caller=caller,
@@ -101,9 +104,14 @@ class Pipeline:
             plan=plan,
             charge=charge,
             rules=rules,
+            kept=kept,
             began_s=client.began_s,
             traceparent=client.header(b"traceparent"),
         )
+
+    def _plan(self, format_: Format, caller: Caller, request: FormatRequest, model: PublicModel) -> Plan:
+        routes = order_routes(self.catalog, model, rests=self.cooldowns.rests, allows=caller.policy.allows_model)
+        return plan_call(format_, request, routes)
 
     def _count_refusal(self, format_: Format, client: Client, error: ButtressError) -> None:
         self.metrics.refused(endpoint=format_.endpoint, model=client.asked_model, status=error.status)
@@ -158,10 +166,25 @@ class Pipeline:
             self.calls.discard(call)
             client.stop_watching()
             record = call.report(status, error_code)
+            if status == 200:
+                self._keep(call, is_complete=record.error_code is None and record.outcome == "ok")
             for observer in (self.metrics, *self.observers):
                 observer.finished(record)
 
+    def _keep(self, call: Call, *, is_complete: bool) -> None:
+        self.keeper.keep(
+            call.kept,
+            call_id=call.charge.request_id,
+            caller=call.caller,
+            endpoint=call.format.endpoint,
+            request=call.request,
+            is_complete=is_complete,
+        )
+
     async def _ask_and_answer(self, call: Call, client: Client) -> None:
+        if call.kept.hit is not None:
+            await deliver_again(call, client, call.kept.hit)
+            return
         deadline_s = asyncio.get_running_loop().time() + call.plan.hops[0].deployment.timeouts.total_s
         try:
             await self._ask(call, deadline_s)

@@ -32,19 +32,19 @@ class Hop:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """The deployments to ask, in order. Only one of them is paid, so the dearest bounds them all."""
+    """The deployments to ask, in order; none if the answer is there. Only one is paid: the dearest bounds them all."""
 
     hops: tuple[Hop, ...]
 
     @property
     def tokens(self) -> int:
         """Tokens to hold."""
-        return max(hop.estimate.tokens for hop in self.hops)
+        return max((hop.estimate.tokens for hop in self.hops), default=0)
 
     @property
     def cost_nano_usd(self) -> int:
         """Nano-dollars to hold."""
-        return max(hop.most_nano_usd for hop in self.hops)
+        return max((hop.most_nano_usd for hop in self.hops), default=0)
 
 
 def plan_call(format_: Format, request: FormatRequest, routes: Sequence[Route]) -> Plan:

@@ -1,4 +1,4 @@
-"""Which answers may be given again: complete ones that the model itself ended, of requests that leave nothing behind."""
+"""Which answers may be given again: whole ones that the model itself ended, of requests that leave nothing behind."""
 
 from __future__ import annotations
 

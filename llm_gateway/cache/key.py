@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hmac
-from collections.abc import Mapping
+from collections.abc import Sequence
 from dataclasses import dataclass
 from hashlib import sha256
 from typing import Final
@@ -28,17 +28,20 @@ class CacheKey:
 
 
 class CacheKeys:
-    """Makes keys with this installation's pepper: without it, nobody can tell whether something was asked."""
+    """Makes keys with this installation's pepper: without it, nobody can tell whether something was asked.
 
-    def __init__(self, pepper: str) -> None:
+    `rules`: the names of the rules about content; an answer that went through others is another answer.
+    """
+
+    def __init__(self, pepper: str, rules: Sequence[str] = ()) -> None:
+        self._rules = list(rules)
         self._place_key = hmac.digest(pepper.encode(), b"buttress response cache: place", sha256)
         self._secret_key = hmac.digest(pepper.encode(), b"buttress response cache: secret", sha256)
 
-    def make(self, caller: Caller, endpoint: str, request: FormatRequest, *, scopes: Mapping[str, object]) -> CacheKey:
+    def make(self, caller: Caller, endpoint: str, request: FormatRequest) -> CacheKey:
         """The key of this call. Whether it is streamed is a part of its body, and so of the key.
 
         The tenant is the workspace where the call is made in one, else the user; neither is ever the other's.
-        `scopes`: what else decides about answers (rules about content, by name).
         """
         policy = caller.policy
         tenant_id = caller.workspace_id or caller.user_id
@@ -52,8 +55,8 @@ class CacheKeys:
                 "models": None if policy.models is None else sorted(policy.models),
                 "max_output_tokens": policy.max_output_tokens,
                 "max_choices": policy.max_choices,
+                "rules": self._rules,
                 "redact": [policy.redact, policy.redact_answers],
-                "scopes": scopes,
             },
             option=orjson.OPT_SORT_KEYS,
         )

@@ -35,6 +35,11 @@ class ContentRules:
         self._hooks = tuple(hooks)
         self._metrics = metrics
 
+    @property
+    def names(self) -> list[str]:
+        """The hooks' names, in their order."""
+        return [hook.name for hook in self._hooks]
+
     def about(self, about: About) -> CallRules:
         """The rules that concern this call."""
         return CallRules(about, tuple(hook for hook in self._hooks if hook.applies(about)), self._metrics)

@@ -9,6 +9,7 @@ import pytest
 
 from core.errors import Unavailable
 from core.tokens import TokenVerifier
+from llm_gateway.cache.key import CacheKeys
 from llm_gateway.call import Call, Interruption
 from llm_gateway.callers import Caller, Callers
 from llm_gateway.catalog import Catalog
@@ -16,6 +17,7 @@ from llm_gateway.catalog_load import load_catalog
 from llm_gateway.content.hooks import About
 from llm_gateway.content.rules import ContentRules
 from llm_gateway.directory import Directory, Entry, Question
+from llm_gateway.keeping import Keeper, Kept
 from llm_gateway.keys import KeyRing
 from llm_gateway.limits.estimate import Estimate
 from llm_gateway.limits.ledger import Hold, HoldRequest, Ledger, Usage
@@ -23,7 +25,7 @@ from llm_gateway.metrics import Metrics
 from llm_gateway.pipeline import Pipeline
 from llm_gateway.plan import Hop, Plan
 from llm_gateway.providers.contract import Provider, ProviderAnswer, ProviderCall, Providers
-from llm_gateway.settlement import Charge
+from llm_gateway.settlement import Charge, DetachedTasks
 from llm_gateway.upkeep import RENEW_EVERY_S, every, renew_leases
 from llm_gateway.wire.openai_chat import CHAT
 
@@ -98,6 +100,7 @@ def pipeline_with(catalog: Catalog, ledger: Ledger) -> Pipeline:
         max_json_depth=1,
         metrics=METRICS,
         rules=ContentRules([], METRICS),
+        keeper=Keeper(DetachedTasks(), CacheKeys("p" * 32), None, None),
     )
 
 
@@ -109,6 +112,7 @@ def a_call(pipeline: Pipeline, request_id: str, *, age_s: float) -> Call:
         request=REQUEST,
         plan=Plan((Hop(model, model.deployments[0], Estimate(1, 1, 1)),)),
         charge=Charge(pipeline.ledger, pipeline.tasks, request_id),
+        kept=Kept(),
         rules=pipeline.rules.about(About("req_1", Caller(uuid4()), "chat", model.name, stream=False)),
         began_s=perf_counter() - age_s,
     )

@@ -1,0 +1,57 @@
+"""What the gateway keeps in PostgreSQL beside its ledger, over connections of its own: none of it holds a call up."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, Final
+
+import asyncpg
+
+from core.postgres import close_pool, open_pool
+from llm_gateway.cache.postgres import PostgresCache
+from llm_gateway.content.store import PostgresContents
+from llm_gateway.metrics import Metrics
+from llm_gateway.standing import read_standing
+
+if TYPE_CHECKING:
+    Pool = asyncpg.Pool[asyncpg.Record]
+
+SWEEP_EVERY_S: Final = 15.0
+_POOL_SIZE: Final = 3
+# It reads every meter of the month, and each process asks.
+_STANDING_EVERY_S: Final = 60.0
+
+
+class Beside:
+    """The cache, the stored contents and the ledger's standing."""
+
+    def __init__(self, pool: Pool, metrics: Metrics) -> None:
+        self.cache = PostgresCache(pool, metrics)
+        self.contents = PostgresContents(pool)
+        self._pool = pool
+        self._metrics = metrics
+        self._standing_due_s = 0.0
+
+    async def sweep(self) -> None:
+        """What the cache and the store keep no longer is gone. Raises: Unavailable."""
+        await self.cache.sweep()
+        await self.contents.sweep()
+
+    async def sample(self) -> None:
+        """The figures know what the ledger holds, at most a minute ago."""
+        now_s = asyncio.get_running_loop().time()
+        if now_s >= self._standing_due_s:
+            self._standing_due_s = now_s + _STANDING_EVERY_S
+            self._metrics.sample_ledger(await read_standing(self._pool))
+
+
+@asynccontextmanager
+async def open_beside(dsn: str, metrics: Metrics) -> AsyncGenerator[Beside]:
+    """Usable inside; nothing is connected before it is needed."""
+    pool = await open_pool(dsn, name="llm_gateway beside its ledger", min_size=0, max_size=_POOL_SIZE)
+    try:
+        yield Beside(pool, metrics)
+    finally:
+        await close_pool(pool)
