@@ -32,6 +32,8 @@ _SECURITY_HEADERS: Final = (
     (b"cache-control", b"no-store"),  # answers depend on who asks; a route that may be cached says so itself
 )
 _HSTS: Final = (b"strict-transport-security", b"max-age=63072000; includeSubDomains")
+# True in `scope["state"]` where the application has written a line about this request that says more than ours would.
+HAS_OWN_LINE: Final = "has_own_log_line"
 _PROBES: Final = ("/health/", "/metrics")  # asked every few seconds, by machines
 # A body may keep us waiting this long, and longer the more of it has come: docs/decisions/0046.
 _BODY_WAIT_S: Final = 10.0
@@ -215,8 +217,11 @@ class _Exchange:
     def log_access(self) -> None:
         """One line says what was asked and how it went; never the query, which may hold tokens.
 
-        Units: milliseconds since the request arrived. status is null when the client left before the answer began.
+        None, where the application has written one that says more. Units: milliseconds since the request arrived.
+        status is null when the client left before the answer began.
         """
+        if self.scope["state"].get(HAS_OWN_LINE):
+            return
         write = log.debug if self.path.startswith(_PROBES) else log.info
         now_s = time.perf_counter()
         write(

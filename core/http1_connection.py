@@ -63,10 +63,10 @@ class Connection(asyncio.Protocol):
         self._transport: asyncio.Transport | None = None
         self.is_closed = False
         self.idle_since_s = 0.0
+        self._parser = httptools.HttpResponseParser(self)  # for all answers: it costs more than one of them
         self._reset()
 
     def _reset(self) -> None:
-        self._parser = httptools.HttpResponseParser(self)
         self._answer: Answer | None = None
         self._headers: dict[bytes, bytes] = {}
         self._header_bytes = 0

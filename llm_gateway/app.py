@@ -16,6 +16,7 @@ from litestar.types import ASGIApp
 
 from core.asgi import AsgiApp, Edge, Receive, Scope, Send
 from core.errors import ButtressError
+from core.heap import keep_for_good
 from core.http import make_http_client
 from core.logging import configure_logging, get_logger
 from core.postgres import close_pool, open_pool
@@ -114,6 +115,7 @@ class Gateway:
             await parts.enter_async_context(_upkeep(pipeline, self._sample, self._sweep))
             parts.push_async_callback(shutdown.finish)
             self._pipeline, self._endpoints = pipeline, Endpoints(pipeline)
+            keep_for_good()
             yield
 
     async def unready_reason(self) -> str | None:

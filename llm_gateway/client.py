@@ -7,7 +7,7 @@ from collections.abc import Callable
 from time import perf_counter
 from typing import Final
 
-from core.asgi import Receive, Scope, Send
+from core.asgi import HAS_OWN_LINE, Receive, Scope, Send
 from core.errors import TooLarge, UnsupportedMediaType
 from llm_gateway.wire.headers import RawHeaders
 
@@ -33,6 +33,7 @@ class Client:
     __slots__ = (
         "_receive",
         "_send",
+        "_state",
         "_watcher",
         "answer_began",
         "asked_model",
@@ -53,7 +54,12 @@ class Client:
         self.answer_began = False
         self.asked_model: str | None = None
         self.standing: RawHeaders = []
-        self.request_id: str = scope.get("state", {}).get("request_id", "")
+        self._state: dict[str, object] = scope.get("state", {})
+        self.request_id = str(self._state.get("request_id", ""))
+
+    def has_own_log_line(self) -> None:
+        """A line of the log is about this request, so the access log need not have another."""
+        self._state[HAS_OWN_LINE] = True
 
     def header(self, name: bytes) -> str | None:
         """The value of this header (name in lower case)."""

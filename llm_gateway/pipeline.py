@@ -168,6 +168,7 @@ class Pipeline:
             record = call.report(status, error_code)
             if status == 200:
                 self._keep(call, is_complete=record.error_code is None and record.outcome == "ok")
+            client.has_own_log_line()
             for observer in (self.metrics, *self.observers):
                 observer.finished(record)
 

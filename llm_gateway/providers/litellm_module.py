@@ -13,6 +13,8 @@ import sys
 from dataclasses import dataclass
 from typing import Any, Final
 
+from core.heap import keep_for_good
+
 # Read before the import: without the first it downloads prices, without the second it reads .env files.
 _ENVIRONMENT: Final = {"LITELLM_LOCAL_MODEL_COST_MAP": "True", "LITELLM_MODE": "PRODUCTION"}
 _LOGGERS: Final = ("LiteLLM", "LiteLLM Proxy", "LiteLLM Router", "litellm")
@@ -66,13 +68,15 @@ def _import() -> Litellm:
     _forbid_second_attempts()
     adapters = "litellm.llms.anthropic.pass_through.adapters"
     bridge = "litellm.responses.litellm_completion_transformation"
-    return Litellm(
+    module = Litellm(
         sdk=litellm,
         messages=importlib.import_module(f"{adapters}.transformation"),
         messages_stream=importlib.import_module(f"{adapters}.streaming_iterator"),
         responses=importlib.import_module(f"{bridge}.transformation"),
         responses_stream=importlib.import_module(f"{bridge}.streaming_iterator"),
     )
+    keep_for_good()
+    return module
 
 
 def _forbid_second_attempts() -> None:

@@ -15,7 +15,7 @@ import structlog
 from litestar import Litestar, Request, Response, get, post
 from litestar.response import Stream
 
-from core.asgi import AsgiApp, Edge, Message, Receive, Scope, Send, render_envelope
+from core.asgi import HAS_OWN_LINE, AsgiApp, Edge, Message, Receive, Scope, Send, render_envelope
 from core.errors import ButtressError, InvalidInput, NotFound, TooManyRequests, Unavailable
 from core.logging import configure_logging
 from core.request_id import request_id_var
@@ -348,6 +348,16 @@ async def test_the_access_line_has_the_path_that_was_asked_for_also_below_a_moun
 
     await call(mounting, [{"type": "http.request", "body": b""}], path="/llm/v1/models")
     assert events(log, "request")[0]["path"] == "/llm/v1/models"
+
+
+async def test_an_application_that_has_written_its_own_line_gets_no_second_one(log: io.BytesIO) -> None:
+    async def telling(scope: Scope, receive: Receive, send: Send) -> None:
+        scope["state"][HAS_OWN_LINE] = True
+        await echo(scope, receive, send)
+
+    async with client(telling) as http:
+        await http.post("/llm/v1/chat/completions", content=b"abc")
+    assert events(log, "request") == []
 
 
 async def test_health_checks_do_not_fill_the_log(log: io.BytesIO) -> None:
