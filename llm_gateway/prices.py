@@ -75,14 +75,18 @@ class RateTable:
     def _row(self, service: str, above: int) -> dict[str, int]:
         """What was said, and what follows: vendors give a service or a length one factor and leave out what is clear.
 
-        What is left out costs as many times the ordinary rate as input does, and never less than that rate.
+        What is left out costs as many times the ordinary rate as input does, and never less than that rate; reasoning
+        as many times as output does (LL#35925, langsmith-sdk#2615: it was billed at the ordinary rate).
         """
         ordinary = self._rows[STANDARD, 0]
         said = self._rows.get((service, above), {})
         factor = Fraction(1)
         if ordinary["input"]:
             factor = max(Fraction(self._input(service, above), ordinary["input"]), factor)
-        return {name: _times(rate, factor) for name, rate in ordinary.items()} | said
+        follows = {name: _times(rate, factor) for name, rate in ordinary.items()}
+        if "reasoning" in ordinary and "output" in said and ordinary["output"]:
+            follows["reasoning"] = _times(ordinary["reasoning"], Fraction(said["output"], ordinary["output"]))
+        return follows | said
 
     def _input(self, service: str, above: int) -> int:
         """The rate of input; where it was not said, a service has the same factor for every length."""

@@ -17,13 +17,16 @@ def read_usage(raw: object) -> TokenCounts | None:
     """The usage object of a completion or chunk, by class; None where it is missing, null or nonsense.
 
     Some providers (xAI, Gemini) leave reasoning out of `completion_tokens` and have it in `total_tokens` only: what the
-    total has above prompt and completion was written, too. Cache writes are where litellm and OpenRouter put them.
+    total has above prompt and completion was written, too. Cache writes are where litellm and OpenRouter put them; who
+    counts as Anthropic does leaves what went through the cache out of `prompt_tokens` (LL#9812, LL#15056).
     """
     if not isinstance(raw, dict):
         return None
     prompt, completion = count(raw.get("prompt_tokens")), count(raw.get("completion_tokens"))
     if prompt is None or completion is None:
         return None
+    apart = sum(count(raw.get(name)) or 0 for name in ("cache_creation_input_tokens", "cache_read_input_tokens"))
+    prompt += apart if apart > prompt else 0
     output = max(completion, (count(raw.get("total_tokens")) or 0) - prompt)
     of_prompt, of_output = _object(raw.get("prompt_tokens_details")), _object(raw.get("completion_tokens_details"))
     write_5m, write_1h, audio_in, cached = shares(
@@ -54,9 +57,9 @@ def shares(whole: int, *parts: object) -> list[int]:
 
 
 def _cached(raw: dict[str, object], of_prompt: dict[str, object]) -> object:
-    """DeepSeek has a name of its own for it."""
-    cached = of_prompt.get("cached_tokens")
-    return cached if cached is not None else raw.get("prompt_cache_hit_tokens")
+    """DeepSeek and Anthropic have names of their own for it."""
+    given = [of_prompt.get("cached_tokens"), raw.get("prompt_cache_hit_tokens"), raw.get("cache_read_input_tokens")]
+    return next((tokens for tokens in map(count, given) if tokens), 0)
 
 
 def _cache_writes(raw: dict[str, object], of_prompt: dict[str, object]) -> tuple[int, int]:

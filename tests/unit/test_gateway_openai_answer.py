@@ -189,6 +189,14 @@ def test_cache_reads_and_writes_are_found_under_every_name() -> None:
     assert read_usage({**base, "cache_creation_input_tokens": 7}) == TokenCounts(input=3, cache_write_5m=7, output=1)
 
 
+def test_who_counts_as_anthropic_does_leaves_the_cache_out_of_the_prompt() -> None:
+    """litellm did so for a year: github.com/BerriAI/litellm/issues/15056."""
+    raw = {"prompt_tokens": 31, "completion_tokens": 467, "total_tokens": 498, "cache_creation_input_tokens": 1253}
+    assert read_usage(raw) == TokenCounts(input=31, cache_write_5m=1253, output=467)
+    read = {**raw, "cache_read_input_tokens": 2000}
+    assert read_usage(read) == TokenCounts(input=31, cache_write_5m=1253, cached_input=2000, output=467)
+
+
 def test_parts_are_never_more_than_the_whole() -> None:
     raw = {
         "prompt_tokens": 10,

@@ -102,6 +102,19 @@ def test_what_a_tier_leaves_out_costs_as_much_more_as_its_input_does() -> None:
     assert rates(table, "flex", 200_001)["input"] == 2
 
 
+def test_reasoning_costs_more_and_less_where_output_does() -> None:
+    prices = entry(
+        **PLAIN,
+        output_cost_per_reasoning_token=6e-6,
+        output_cost_per_token_flex=2e-6,
+        output_cost_per_token_priority=8e-6,
+        output_cost_per_reasoning_token_priority=11e-6,
+    )
+    price = prices.find("m").price()
+    assert rates(price, "flex")["reasoning"] == 3
+    assert rates(price, "priority")["reasoning"] == 11
+
+
 def test_a_tier_without_a_rate_for_input_has_that_of_the_tier_below() -> None:
     table = entry(
         **PLAIN, input_cost_per_token_above_128k_tokens=2e-6, output_cost_per_token_above_200k_tokens=9e-6
