@@ -96,8 +96,8 @@ class Endpoints:
         elif path.startswith(_MODELS + "/"):
             _require_method(scope, "GET")
             await answer_models(self._pipeline, scope, client, path.removeprefix(_MODELS + "/"))
-        elif path.startswith("/v1/responses/"):
-            raise NotFound("Responses are not kept here, so none can be fetched, listed, cancelled or deleted.")
+        elif path.startswith("/v1/responses/resp"):
+            raise NotFound("Responses are not kept here, so none can be fetched, cancelled or deleted.")
         else:
             raise NotFound(f"The gateway has no such address. It answers {_MODELS}, {', '.join(FORMATS)}.")
 

@@ -21,6 +21,8 @@ from llm_gateway.wire.openai_usage import count, service_of, shares
 from llm_gateway.wire.sse import SseSplitter, event_data
 
 if TYPE_CHECKING:
+    from collections.abc import Collection
+
     from core.errors import ButtressError
 
 # The first and the last events repeat the request's instructions and tools, so they may be as long as a request.
@@ -79,16 +81,24 @@ def read_response(raw: bytes) -> WholeAnswer:
 class ResponsesStream(AnswerStream):
     """One streamed answer. Every byte passes, but for the provider's own words about a failure."""
 
-    __slots__ = ("_next_number",)
+    __slots__ = ("_next_number", "_rejection")
 
     def __init__(self, *, held_tokens: int) -> None:
         super().__init__(held_tokens=held_tokens)
         self._splitter = SseSplitter(max_event_bytes=MAX_EVENT_BYTES)
         self._next_number = 0
+        self._rejection: str | None = None  # the provider's code for what is wrong with the request
 
     def error_event(self, error: ButtressError, request_id: str) -> bytes:
         """As documented, flat, and with the object that the service sends and for which the SDKs raise APIError."""
         said = error_object(error)
+        if self._rejection is not None:
+            reason = self._rejection.replace("_", " ")
+            said |= {
+                "message": f"The model's provider rejected the request ({reason}).",
+                "type": "invalid_request_error",
+                "code": self._rejection,
+            }
         flat = {name: said[name] for name in ("code", "message", "param")}
         return _event("error", {**flat, "sequence_number": self._next_number, "error": said})
 
@@ -103,6 +113,7 @@ class ResponsesStream(AnswerStream):
         if kind == "error" or seen.get("error"):
             self.fault = StreamFault.PROVIDER_ERROR
             self.counts = _used_by_failed({}, self.text_bytes)
+            self._rejection = _known_code(seen.get("error") or seen, KNOWN_CODES)
             return b""
         self._next_number = (count(seen.get("sequence_number")) or self._next_number) + 1
         if not isinstance(kind, str):
@@ -144,9 +155,13 @@ def _used_by_failed(failed: dict[str, object], text_bytes: int) -> TokenCounts |
 
 def _without_words(failed: dict[str, object]) -> dict[str, object]:
     """A failed response as the client may see it: a code that we know, and a sentence of ours."""
-    code = _object(failed.get("error")).get("code")
-    known = code if isinstance(code, str) and code in _FAILURE_CODES else "server_error"
-    return {**failed, "error": {"code": known, "message": _FAILURE}}
+    code = _known_code(failed.get("error"), _FAILURE_CODES) or "server_error"
+    return {**failed, "error": {"code": code, "message": _FAILURE}}
+
+
+def _known_code(error: object, known: Collection[str]) -> str | None:
+    code = _object(error).get("code")
+    return code if isinstance(code, str) and code in known else None
 
 
 def _event(kind: str, fields: dict[str, object]) -> bytes:

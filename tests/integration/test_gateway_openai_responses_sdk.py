@@ -21,6 +21,7 @@ WEATHER: Any = {  # the SDK's own types are unions of typed dictionaries
     "strict": True,
     "parameters": {"type": "object", "properties": {"city": {"type": "string"}}, "required": ["city"]},
 }
+BOTH_PROTOCOLS = pytest.mark.parametrize("model", ["fake/chat", "fake/claude"])
 BOTH_CITIES = (
     ToolCall(name="get_weather", arguments='{"city": "Basel"}'),
     ToolCall(name="get_weather", arguments='{"city": "Zürich"}'),
@@ -73,11 +74,12 @@ async def test_a_response_is_whole_and_charged_exactly(
     assert seen.authorization == f"Bearer {PROVIDER_KEY}"
 
 
+@BOTH_PROTOCOLS
 async def test_a_stream_comes_in_events_and_is_charged_exactly(
-    gateway: GatewayServer, caller: Caller, database: asyncpg.Connection, fake_provider: FakeProvider
+    model: str, gateway: GatewayServer, caller: Caller, database: asyncpg.Connection, fake_provider: FakeProvider
 ) -> None:
     fake_provider.script(Step(output_tokens=12, split_bytes=50))
-    async with gateway.sdk(caller) as client, client.responses.stream(model="fake/chat", input=ASK) as stream:
+    async with gateway.sdk(caller) as client, client.responses.stream(model=model, input=ASK) as stream:
         events = [event async for event in stream]
         final = await stream.get_final_response()
     assert sum(event.type == "response.output_text.delta" for event in events) == 12
@@ -88,12 +90,13 @@ async def test_a_stream_comes_in_events_and_is_charged_exactly(
     assert (row["cost_nano_usd"], row["outcome"], row["estimated"]) == (billed(fake_provider), "ok", False)
 
 
+@BOTH_PROTOCOLS
 async def test_several_tools_are_called_and_their_outputs_sent_back(
-    gateway: GatewayServer, caller: Caller, fake_provider: FakeProvider
+    model: str, gateway: GatewayServer, caller: Caller, fake_provider: FakeProvider
 ) -> None:
     fake_provider.script(Step(tool_calls=BOTH_CITIES), Step(text="Sunny in both."))
     async with gateway.sdk(caller) as client:
-        first = await client.responses.create(model="fake/chat", input=ASK, tools=[WEATHER], parallel_tool_calls=True)
+        first = await client.responses.create(model=model, input=ASK, tools=[WEATHER], parallel_tool_calls=True)
         calls = [item for item in first.output if item.type == "function_call"]
         assert [json.loads(call.arguments)["city"] for call in calls] == ["Basel", "Zürich"]
         told: Any = [
@@ -101,18 +104,19 @@ async def test_several_tools_are_called_and_their_outputs_sent_back(
             *(item.model_dump() for item in first.output),
             *({"type": "function_call_output", "call_id": call.call_id, "output": "sunny"} for call in calls),
         ]
-        last = await client.responses.create(model="fake/chat", input=told, tools=[WEATHER])
+        last = await client.responses.create(model=model, input=told, tools=[WEATHER])
     assert last.output_text == "Sunny in both."
 
 
+@BOTH_PROTOCOLS
 async def test_arguments_of_tools_are_streamed(
-    gateway: GatewayServer, caller: Caller, fake_provider: FakeProvider
+    model: str, gateway: GatewayServer, caller: Caller, fake_provider: FakeProvider
 ) -> None:
     fake_provider.script(Step(tool_calls=BOTH_CITIES, split_bytes=31))
     pieces: dict[int, str] = {}
     async with (
         gateway.sdk(caller) as client,
-        client.responses.stream(model="fake/chat", input=ASK, tools=[WEATHER]) as stream,
+        client.responses.stream(model=model, input=ASK, tools=[WEATHER]) as stream,
     ):
         async for event in stream:
             if event.type == "response.function_call_arguments.delta":
@@ -120,15 +124,13 @@ async def test_arguments_of_tools_are_streamed(
     assert [json.loads(arguments)["city"] for arguments in pieces.values()] == ["Basel", "Zürich"]
 
 
-async def test_structured_answers_are_parsed(
-    gateway: GatewayServer, caller: Caller, fake_provider: FakeProvider
-) -> None:
-    fake_provider.script(Step(text='{"city": "Basel", "sunny": true}', times=2))
+@BOTH_PROTOCOLS
+async def test_structured_answers_are_parsed(model: str, gateway: GatewayServer, caller: Caller) -> None:
     async with gateway.sdk(caller) as client:
-        whole = await client.responses.parse(model="fake/chat", input=ASK, text_format=Forecast)
-        async with client.responses.stream(model="fake/chat", input=ASK, text_format=Forecast) as stream:
+        whole = await client.responses.parse(model=model, input=ASK, text_format=Forecast)
+        async with client.responses.stream(model=model, input=ASK, text_format=Forecast) as stream:
             streamed = await stream.get_final_response()
-    assert whole.output_parsed == streamed.output_parsed == Forecast(city="Basel", sunny=True)
+    assert whole.output_parsed == streamed.output_parsed == Forecast(city="text", sunny=True)  # the fake provider's own
 
 
 async def test_pictures_pass(gateway: GatewayServer, caller: Caller, fake_provider: FakeProvider) -> None:
@@ -142,13 +144,14 @@ async def test_pictures_pass(gateway: GatewayServer, caller: Caller, fake_provid
     assert json.loads(seen.body)["input"][0]["content"] == parts
 
 
+@BOTH_PROTOCOLS
 async def test_an_answer_cut_at_its_maximum_is_incomplete(
-    gateway: GatewayServer, caller: Caller, fake_provider: FakeProvider
+    model: str, gateway: GatewayServer, caller: Caller, fake_provider: FakeProvider
 ) -> None:
     fake_provider.script(Step(output_tokens=50, times=2))
     async with gateway.sdk(caller) as client:
-        whole = await client.responses.create(model="fake/chat", input=ASK, max_output_tokens=16)
-        opened = await client.responses.create(model="fake/chat", input=ASK, max_output_tokens=16, stream=True)
+        whole = await client.responses.create(model=model, input=ASK, max_output_tokens=16)
+        opened = await client.responses.create(model=model, input=ASK, max_output_tokens=16, stream=True)
         *_, last = [event async for event in opened]
     assert (whole.status, whole.incomplete_details and whole.incomplete_details.reason) == (
         "incomplete",
@@ -209,12 +212,13 @@ async def test_a_stream_that_breaks_off_raises_and_costs_what_came(
     assert row["cost_nano_usd"] > 4 * OUTPUT_NANO_USD
 
 
+@BOTH_PROTOCOLS
 async def test_leaving_a_stream_closes_the_providers_connection_and_is_not_free(
-    gateway: GatewayServer, caller: Caller, database: asyncpg.Connection, fake_provider: FakeProvider
+    model: str, gateway: GatewayServer, caller: Caller, database: asyncpg.Connection, fake_provider: FakeProvider
 ) -> None:
     fake_provider.script(Step(output_tokens=50, hold_after_chunks=3))
     async with gateway.sdk(caller) as client:
-        opened = await client.responses.create(model="fake/chat", input=ASK, stream=True)
+        opened = await client.responses.create(model=model, input=ASK, stream=True)
         async for event in opened:
             if event.type == "response.output_text.delta":
                 break

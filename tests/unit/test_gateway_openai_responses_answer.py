@@ -138,6 +138,17 @@ def test_an_error_event_ends_the_stream_and_is_not_shown(raw: bytes, before: byt
     assert reader.counts == (None if before else TokenCounts())  # before any output, the provider has done no work
 
 
+@pytest.mark.parametrize("nested", [False, True])
+@pytest.mark.parametrize("code", ["context_length_exceeded", "insufficient_quota", 7])
+def test_what_is_wrong_with_the_request_is_told_by_its_code_alone(code: object, *, nested: bool) -> None:
+    fields = {"code": code, "message": SECRET, "param": "input"}
+    reader = stream()
+    reader.feed(OPENING + event("error", **({"error": fields} if nested else fields)))
+    said = orjson.loads(reader.error_event(BadGateway("It broke."), "req_1").split(b"data: ")[1])
+    assert SECRET not in str(said)
+    assert said["code"] == said["error"]["code"] == (code if code == "context_length_exceeded" else "bad_gateway")
+
+
 @pytest.mark.parametrize("raw", [b"data: {nonsense\n\n", b"data: 7\n\n", b"data: []\n\n", b"event: x\ndata:\n\n"])
 def test_what_cannot_be_read_is_not_passed_on(raw: bytes) -> None:
     reader = stream()
