@@ -173,7 +173,7 @@ async def _pass_on(call: Call, client: Client, first: bytes, deadline_s: float) 
             await client.send(first)
             call.kept.passed(first)
             while stream.fault is None:
-                if sent_bytes > max_bytes:
+                if sent_bytes - stream.echoed_bytes > max_bytes:
                     return OutputLimitReached()
                 clock.reschedule(min(now_s() + (_AFTER_DONE_S if stream.ended else idle_s), deadline_s))
                 piece = await answer.read()

@@ -33,8 +33,8 @@ class AnswerStream:
     """
 
     __slots__ = (
-        "_held_bytes", "_held_tokens", "_splitter", "chunks", "counts", "ended", "fault", "finished", "service",
-        "text_bytes",
+        "_held_bytes", "_held_tokens", "_splitter", "chunks", "counts", "echoed_bytes", "ended", "fault", "finished",
+        "service", "text_bytes",
     )  # fmt: skip
 
     def __init__(self, *, held_tokens: int) -> None:
@@ -46,6 +46,7 @@ class AnswerStream:
         self.fault: StreamFault | None = None
         self.chunks = 0  # that carried output: text, reasoning or tool calls
         self.text_bytes = 0
+        self.echoed_bytes = 0
         self.finished = False  # the model has said why it stopped
         self.ended = False
 

@@ -81,10 +81,12 @@ class StreamReader(Protocol):
 
     `fault` is set when nothing more may be passed on; what was good before it has been returned. `counts` is what the
     provider reported so far, None before it did; `service` the service tier that it says it gave.
+    `echoed_bytes` of what was fed repeat the request, or the whole answer.
     """
 
     fault: StreamFault | None
     counts: TokenCounts | None
+    echoed_bytes: int
     service: str | None
 
     @property

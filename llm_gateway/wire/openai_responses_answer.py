@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 # The first and the last events repeat the request's instructions and tools, so they may be as long as a request.
 MAX_EVENT_BYTES: Final = 16 * 1024 * 1024
 
+_OPENING: Final = frozenset({"response.created", "response.queued", "response.in_progress"})
 _TERMINAL: Final = frozenset({"response.completed", "response.incomplete", "response.failed"})
 _FINAL_STATUSES: Final = ("completed", "failed", "incomplete")
 # Shown beside the output and not part of it: a summary may be longer than what it sums up.
@@ -81,12 +82,13 @@ def read_response(raw: bytes) -> WholeAnswer:
 class ResponsesStream(AnswerStream):
     """One streamed answer. Every byte passes, but for the provider's own words about a failure."""
 
-    __slots__ = ("_next_number", "_rejection")
+    __slots__ = ("_next_number", "_rejection", "_seen_whole")
 
     def __init__(self, *, held_tokens: int) -> None:
         super().__init__(held_tokens=held_tokens)
         self._splitter = SseSplitter(max_event_bytes=MAX_EVENT_BYTES)
         self._next_number = 0
+        self._seen_whole: set[str] = set()  # the kinds of events that hold a whole response, each of which comes once
         self._rejection: str | None = None  # the provider's code for what is wrong with the request
 
     def error_event(self, error: ButtressError, request_id: str) -> bytes:
@@ -121,6 +123,9 @@ class ResponsesStream(AnswerStream):
         if kind.endswith(".delta"):
             self._count_output(kind, seen.get("delta"))
             return b"" if self.fault else event
+        if kind in _OPENING | _TERMINAL and kind not in self._seen_whole:
+            self._seen_whole.add(kind)
+            self.echoed_bytes += len(event)
         return self._finish(event, kind, seen) if kind in _TERMINAL else event
 
     def _count_output(self, kind: str, delta: object) -> None:

@@ -64,6 +64,7 @@ def judge(**environ: str) -> str:
     return judged.stdout
 
 
+@pytest.mark.slow  # the first time makes the environment
 async def test_openai_3_is_content(
     gateway: GatewayServer, caller: Caller, poor_caller: Caller, fake_provider: FakeProvider
 ) -> None:

@@ -160,6 +160,20 @@ async def test_an_answer_cut_at_its_maximum_is_incomplete(
     assert last.type == "response.incomplete"
 
 
+async def test_a_request_that_the_answer_repeats_is_not_taken_for_output(
+    gateway: GatewayServer, caller: Caller, fake_provider: FakeProvider
+) -> None:
+    long = {"id": "resp_1", "object": "response", "instructions": "x" * 3_000_000, "output": [], "model": "m"}
+    kinds = ("created", "in_progress", "completed")
+    events = [{"type": f"response.{kind}", "sequence_number": n, "response": long} for n, kind in enumerate(kinds)]
+    fake_provider.script(Step(sse="".join(f"data: {json.dumps(event)}\n\n" for event in events)))
+    seen: list[str] = []
+    async with gateway.sdk(caller) as client:
+        opened = await client.responses.create(model="fake/chat", input=ASK, max_output_tokens=16, stream=True)
+        await note_kinds(opened, seen)
+    assert seen == [f"response.{kind}" for kind in kinds]
+
+
 @pytest.mark.parametrize(("text", "tokens"), [("", 0), ("Half of an", 3)])
 async def test_a_failed_response_says_so_and_costs_what_it_used(
     *,

@@ -184,6 +184,15 @@ def test_the_first_event_may_be_as_long_as_the_tools_of_a_request() -> None:
     assert reader.fault is StreamFault.MALFORMED
 
 
+def test_what_repeats_the_request_is_known_as_such_once() -> None:
+    reader = stream()
+    came = [event(f"response.{kind}", response={"tools": ["x" * 999]}) for kind in ("created", "in_progress")]
+    came += [delta("x"), end()]
+    for _ in range(3):
+        reader.feed(b"".join(came))
+    assert reader.echoed_bytes == sum(len(one) for one in came if b"delta" not in one)
+
+
 def test_our_own_error_event_is_flat_as_documented_and_nested_as_the_service_sends_it() -> None:
     reader = stream()
     reader.feed(event("response.created", sequence_number=4, response={}) + delta("x"))
