@@ -1,0 +1,1 @@
+"""A seeded simulation of the ledger: `python -m tests.faults.simulation --help`."""

@@ -1,0 +1,105 @@
+"""What a process asks of the ledger, put to a store and to the model alike."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+from uuid import UUID
+
+from llm_gateway.limits.ledger import HoldRequest, Usage
+from llm_gateway.limits.meters import Amount
+from llm_gateway.limits.rules import Answer
+from tests.faults.simulation.model import Model
+from tests.support.ledger_stores import Store
+
+
+@dataclass(frozen=True)
+class Hold:
+    """May this call be made?"""
+
+    request: HoldRequest
+    attempt: UUID
+
+    @property
+    def request_id(self) -> str:
+        return self.request.request_id
+
+    async def ask(self, store: Store) -> Answer:
+        return await store.hold(self.request, self.attempt)
+
+    def expect(self, model: Model) -> Answer:
+        return model.hold(self.request, self.attempt)
+
+
+@dataclass(frozen=True)
+class Reprice:
+    """May it cost this much?"""
+
+    request_id: str
+    amount: Amount
+
+    async def ask(self, store: Store) -> Answer:
+        return await store.reprice(self.request_id, self.amount)
+
+    def expect(self, model: Model) -> Answer:
+        return model.reprice(self.request_id, self.amount)
+
+
+@dataclass(frozen=True)
+class Settle:
+    """It did cost this much."""
+
+    request_id: str
+    usage: Usage
+
+    async def ask(self, store: Store) -> str:
+        return await store.settle(self.request_id, self.usage)
+
+    def expect(self, model: Model) -> str:
+        used = Amount(self.usage.counts.total, self.usage.cost_nano_usd)
+        return model.finish(self.request_id, "settled", used)
+
+
+@dataclass(frozen=True)
+class Void:
+    """It did not happen; or it may not have, if `attempt` says whose hold is meant."""
+
+    request_id: str
+    attempt: UUID | None = None
+
+    async def ask(self, store: Store) -> str:
+        return await store.void(self.request_id, self.attempt)
+
+    def expect(self, model: Model) -> str:
+        return model.finish(self.request_id, "voided", Amount(), self.attempt)
+
+
+@dataclass(frozen=True)
+class Renew:
+    """It takes longer."""
+
+    request_id: str
+    lease_s: float
+
+    async def ask(self, store: Store) -> bool:
+        return await store.renew(self.request_id, self.lease_s)
+
+    def expect(self, model: Model) -> bool:
+        return model.renew(self.request_id, self.lease_s)
+
+
+@dataclass(frozen=True)
+class Reap:
+    """Whose lease has run out?"""
+
+    request_id: Literal[""] = ""
+
+    async def ask(self, store: Store) -> int:
+        return await store.reap()
+
+    def expect(self, model: Model) -> int:
+        return model.reap()
+
+
+Asked = Hold | Reprice | Settle | Void | Renew | Reap
+Answered = Answer | str | bool | int
