@@ -49,8 +49,8 @@ class Beside:
 
 @asynccontextmanager
 async def open_beside(dsn: str, metrics: Metrics) -> AsyncGenerator[Beside]:
-    """Usable inside; nothing is connected before it is needed."""
-    pool = await open_pool(dsn, name="llm_gateway beside its ledger", min_size=0, max_size=_POOL_SIZE)
+    """Usable inside, also while the database is out of reach."""
+    pool = await open_pool(dsn, name="llm_gateway beside its ledger", min_size=1, max_size=_POOL_SIZE)
     try:
         yield Beside(pool, metrics)
     finally:

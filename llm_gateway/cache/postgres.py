@@ -22,10 +22,11 @@ if TYPE_CHECKING:
 log = get_logger(__name__)
 
 # Nobody waits longer than this for an answer that may not even be there.
-FIND_WITHIN_S: Final = 0.1
+FIND_WITHIN_S: Final = 0.25
 STORE_WITHIN_S: Final = 2.0
-# After a failure nobody asks for so long: each would have waited in vain.
+# After two failures in a row nobody asks for so long: each would have waited in vain.
 REST_S: Final = 5.0
+_FAILURES_BEFORE_REST: Final = 2
 # Answers that wait to be stored are memory; past so many the next ones are given up.
 MOST_STORING: Final = 32
 
@@ -43,6 +44,7 @@ class PostgresCache:
         self._metrics = metrics
         self._find_within_s = find_within_s
         self._rests_until_s = 0.0
+        self._failures = 0
         self._storing = 0
 
     async def find(self, key: CacheKey, *, max_age_s: int) -> bytes | None:
@@ -79,7 +81,9 @@ class PostgresCache:
         try:
             done, _ = await asyncio.wait({task}, timeout=within_s)
             if done:
-                return task.result()
+                answer = task.result()
+                self._failures = 0
+                return answer
             reason: object = "slow"
         except ButtressError as error:
             reason = error.__cause__ or error
@@ -87,9 +91,11 @@ class PostgresCache:
             if not task.done():
                 task.add_done_callback(lambda late: late.cancelled() or late.exception())
                 task.cancel()
-        self._rests_until_s = loop.time() + REST_S
         self._metrics.cached("unavailable")
-        log.warning("cache_unavailable", reason=str(reason) or type(reason).__name__, rests_s=REST_S)
+        self._failures += 1
+        if self._failures >= _FAILURES_BEFORE_REST:
+            self._rests_until_s = loop.time() + REST_S
+            log.warning("cache_unavailable", reason=str(reason) or type(reason).__name__, rests_s=REST_S)
         return None
 
     async def _fetch(self, query: str, arguments: tuple[object, ...]) -> object:
