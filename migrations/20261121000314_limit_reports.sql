@@ -10,7 +10,7 @@ create type api.limit_state as (
     resets_at timestamptz
 );
 comment on type api.limit_state is
-    'One limit now. limit and remaining are null where there is none. held: set aside for calls in flight, beside used. A rate refills steadily: resets_at is when all of it is there again, and what calls in flight hold is counted as used. Money is nano-dollars.';
+    'One limit now. limit and remaining are null where there is none. held: set aside for calls in flight, beside used. A rate refills steadily: resets_at is when all of it is there again (null: it is), and what calls in flight hold is counted as used. Money is nano-dollars.';
 
 create function private.used_of_rate(tat_ns bigint, under_limit bigint, now_ns bigint, rate_limit bigint)
 returns bigint
@@ -71,18 +71,18 @@ as $$
         one.at_most,
         one.used,
         one.held,
-        greatest(0, one.at_most - one.used - one.held),
+        case when one.at_most is not null then greatest(0, one.at_most - one.used - one.held) end,
         one.resets_at
     from state
     cross join lateral (
         values
             (
                 'requests_per_minute', state.requests_per_minute::bigint, state.requests, 0::bigint,
-                state.at + state.requests * gateway.unit_ns(state.requests_per_minute) / 1000 * interval '1 microsecond'
+                state.at + nullif(state.requests, 0) * gateway.unit_ns(state.requests_per_minute) / 1000 * interval '1 microsecond'
             ),
             (
                 'tokens_per_minute', state.tokens_per_minute, state.tokens, 0,
-                state.at + state.tokens * gateway.unit_ns(state.tokens_per_minute) / 1000 * interval '1 microsecond'
+                state.at + nullif(state.tokens, 0) * gateway.unit_ns(state.tokens_per_minute) / 1000 * interval '1 microsecond'
             ),
             ('calls_in_flight', state.calls_in_flight::bigint, state.in_flight::bigint, 0, null),
             ('tokens_per_day', state.tokens_per_day, state.day_tokens, state.held_tokens, state.next_day),

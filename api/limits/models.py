@@ -25,7 +25,9 @@ class Limit(BaseModel):
     used: int = Field(description="More than the limit is debt, which refuses the next call.")
     held: int = Field(description="Set aside for calls that are running; those of a rate count as used.")
     remaining: int | None
-    resets_at: datetime | None = Field(description="When all of it is there again if nothing more is used.")
+    resets_at: datetime | None = Field(
+        description="When all of it is there again if nothing more is used; null: it is, or once the calls have ended."
+    )
 
 
 class SubjectLimits(BaseModel):

@@ -50,6 +50,10 @@ import { unwrapUploads } from "./patches/storage_uploads.mjs";
 import { valueTypes } from "./patches/value_types.mjs";
 import { limitBodies } from "./request_limits.mjs";
 
+// Longer than any client of ours keeps an idle connection (core/http.py: 30 s). Node's 5 s would hang up on a client that is just
+// sending its next request: a POST that nobody may repeat is lost then. Hosted Supabase waits longer than a minute, too.
+const KEEP_ALIVE_MS = 75_000;
+
 const skipped = process.env.BUTTRESS_ENV === "test" ? process.env.BUTTRESS_EMBEDDED_SKIP_PATCH : undefined;
 
 /** The values of `patches` in order, without the one a test left out. */
@@ -148,7 +152,7 @@ function listen(configuration, answer, close) {
     logError("request failed", error);
     return Response.json({ code: "unexpected_failure", message: "The server could not answer this request." }, { status: 500 });
   };
-  const server = createServer(getRequestListener(respond, { errorHandler: onError }));
+  const server = createServer({ keepAliveTimeout: KEEP_ALIVE_MS }, getRequestListener(respond, { errorHandler: onError }));
   server.once("error", (error) => {
     logError("cannot listen", error);
     process.exit(1);

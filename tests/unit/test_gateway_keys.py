@@ -3,6 +3,8 @@
 import re
 from collections.abc import Callable
 from hashlib import sha256
+from statistics import median
+from time import perf_counter_ns
 
 import pytest
 
@@ -63,3 +65,17 @@ def test_each_character_counts() -> None:
 )
 def test_what_is_not_exactly_a_key_is_none(change: Callable[[str], str]) -> None:
     assert RING.recognise(change(RING.make().secret)) is None
+
+
+def test_how_long_a_refusal_takes_does_not_tell_how_much_of_a_key_was_right() -> None:
+    """One wrong character at the end against wrong ones all over: asked in turn, so that a busy machine slows both."""
+    true = RING.make().secret
+    near = true[:-1] + ("a" if true[-1] != "a" else "b")
+    took_ns: dict[str, list[int]] = {near: [], "bt_live_" + "0" * 33: []}
+    for _ in range(5000):
+        for secret, times in took_ns.items():
+            began_ns = perf_counter_ns()
+            RING.recognise(secret)
+            times.append(perf_counter_ns() - began_ns)
+    one, other = (median(times) for times in took_ns.values())
+    assert abs(one - other) < 0.1 * max(one, other)
