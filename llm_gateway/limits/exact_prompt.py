@@ -25,9 +25,17 @@ _FILES: Final = {
 _TOKENS_AROUND_A_TEXT: Final = 4
 # tiktoken's regular expressions overflow the stack on a million spaces, so longer texts are counted in pieces.
 _PIECE_CHARACTERS: Final = 16_384
-# What is bounded otherwise: each picture and each sound by its own rule (estimate_chat.py, estimate_messages.py).
-_NO_TEXT: Final = frozenset({"image", "image_url", "input_audio", "input_image"})
-
+# What is bounded otherwise, by the type of its part: each picture and each sound by its own rule (estimate_chat.py,
+# estimate_messages.py, wire/openai_responses_input.py). Only where those look for parts: a tool's schema, say, may
+# call anything an image, and the model reads all of it.
+_NO_TEXT: Final = {
+    "image": "source",
+    "image_url": "image_url",
+    "input_audio": "input_audio",
+    "input_image": "image_url",
+}
+_PARTS: Final = frozenset({"content", "output"})
+_ON_THE_WAY_TO_PARTS: Final = _PARTS | {"input", "messages"}
 
 _read: dict[str, tiktoken.Encoding] = {}
 
@@ -55,17 +63,18 @@ def check_vocabulary(tokenizer: str) -> None:
     _folder_with(tokenizer)
 
 
-def _texts(value: object) -> Iterator[str]:
-    """Every text, name and number within the value."""
+def _texts(value: object, *, on_the_way: bool = True, part: bool = False) -> Iterator[str]:
+    """Every text, name and number within the value, but what its parts bring that is no text."""
     if isinstance(value, dict):
-        if value.get("type") in _NO_TEXT:
-            return
+        no_text = _NO_TEXT.get(str(value.get("type"))) if part else None
         for name, inner in value.items():
             yield name
-            yield from _texts(inner)
+            if name != no_text:
+                leads_on = on_the_way and name in _ON_THE_WAY_TO_PARTS
+                yield from _texts(inner, on_the_way=leads_on, part=leads_on and name in _PARTS)
     elif isinstance(value, list):
         for inner in value:
-            yield from _texts(inner)
+            yield from _texts(inner, on_the_way=on_the_way, part=part)
     else:
         yield value if isinstance(value, str) else str(value)
 

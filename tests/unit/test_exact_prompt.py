@@ -73,12 +73,43 @@ def recounted(plan: Plan, body: object, refusal: CallTooLarge | LimitExceeded) -
     return asyncio.run(counted_plan(plan, body, refusal))
 
 
-def test_names_numbers_and_texts_count_and_pictures_and_sounds_do_not() -> None:
-    plain = exact_prompt_tokens({"a": ["hello", 12345, None, True]}, "o200k_base")
-    assert plain > 5
-    for kind in ("image", "image_url", "input_audio", "input_image"):
-        picture = {"type": kind, kind: {"data": "A" * 10_000}}
-        assert exact_prompt_tokens({"a": ["hello", 12345, None, True, picture]}, "o200k_base") == plain
+HIDDEN = "word " * 1000
+PICTURES: list[dict[str, object]] = [
+    {"type": "image", "source": {"type": "base64", "data": "A" * 10_000}},
+    {"type": "image_url", "image_url": {"url": "data:image/png;base64," + "A" * 10_000}},
+    {"type": "input_audio", "input_audio": {"format": "wav", "data": "A" * 10_000}},
+    {"type": "input_image", "image_url": "data:image/png;base64," + "A" * 10_000},
+]
+
+
+def said(part: dict[str, object]) -> list[object]:
+    return [{"role": "user", "content": [{"type": "text", "text": "hello"}, part]}]
+
+
+@pytest.mark.parametrize("picture", PICTURES, ids=lambda picture: picture["type"])
+def test_names_numbers_and_texts_count_and_pictures_and_sounds_do_not(picture: dict[str, object]) -> None:
+    assert exact_prompt_tokens({"a": ["hello", 12345, None, True]}, "o200k_base") > 5
+    for body in (
+        {"messages": said(picture)},
+        {"input": said(picture)},
+        {"input": [{"type": "function_call_output", "output": [picture]}]},
+        {"messages": said({"type": "tool_result", "content": [picture]})},
+    ):
+        assert exact_prompt_tokens(body, "o200k_base") < 150
+
+
+@pytest.mark.parametrize("picture", PICTURES, ids=lambda picture: picture["type"])
+def test_no_text_hides_in_what_is_called_a_picture(picture: dict[str, object]) -> None:
+    for body in (
+        {"messages": said({**picture, "text": HIDDEN})},
+        {"tools": [{"type": "function", "parameters": {**picture, "description": HIDDEN}}]},
+        {"tools": [{"type": "function", "parameters": dict.fromkeys(picture, HIDDEN) | {"type": picture["type"]}}]},
+        {"tools": [{"input_schema": {"content": [dict.fromkeys(picture, HIDDEN) | {"type": picture["type"]}]}}]},
+        {"messages": [{"role": "user", **dict.fromkeys(picture, HIDDEN), "type": picture["type"]}]},
+        {"response_format": {"content": {**picture, "x": HIDDEN}}},
+        {**dict.fromkeys(picture, HIDDEN), "type": picture["type"]},
+    ):
+        assert exact_prompt_tokens(body, "o200k_base") > 1000
 
 
 def test_a_million_spaces_are_counted_although_tiktoken_alone_would_panic() -> None:
