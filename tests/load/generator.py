@@ -44,7 +44,8 @@ class Job:
 class Outcome:
     """What came of a job. Latencies and first tokens in microseconds, one each answer with status 200.
 
-    `failed` counts other statuses and broken connections, `examples` shows the beginning of a few of them.
+    `failed` counts other statuses and broken connections, `examples` shows the beginning of a few of them; `statuses`
+    counts every answer by its status ("200", "429" …).
     """
 
     duration_s: float = 0.0
@@ -54,6 +55,7 @@ class Outcome:
     events: int = 0
     failed: int = 0
     examples: list[str] = field(default_factory=list)
+    statuses: dict[str, int] = field(default_factory=dict)
 
 
 class _Client(asyncio.Protocol):
@@ -117,7 +119,9 @@ class _Client(asyncio.Protocol):
             self._finish()
 
     def _finish(self) -> None:
-        if self._buffer[9:12] == b"200":
+        status = self._buffer[9:12]
+        self._run.status(status.decode())
+        if status == b"200":
             self._run.answered(time.perf_counter() - self._sent_s)
         else:
             self._run.failure(_summary(self._buffer))
@@ -158,6 +162,9 @@ class _Run:
 
     def answered(self, after_s: float) -> None:
         self.outcome.latencies_us.append(round(after_s * 1e6))
+
+    def status(self, status: str) -> None:
+        self.outcome.statuses[status] = self.outcome.statuses.get(status, 0) + 1
 
     def first_token_after(self, after_s: float) -> None:
         self.outcome.first_tokens_us.append(round(after_s * 1e6))

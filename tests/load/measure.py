@@ -88,6 +88,24 @@ async def measure(name: str, job: Job, parts: Mapping[str, ProcessTree]) -> Meas
     return _figures(name, job.clients, outcome, used, parts)
 
 
+async def run_generator(job: Job) -> Outcome:
+    """The job was run once, by a generator of its own. Raises: LoadFailed."""
+    generator = await asyncio.create_subprocess_exec(
+        sys.executable,
+        "-m",
+        "tests.load.generator",
+        cwd=_REPOSITORY,
+        stdin=asyncio.subprocess.PIPE,
+        stdout=asyncio.subprocess.PIPE,
+        limit=1 << 28,
+    )
+    out, _ = await generator.communicate(orjson.dumps(asdict(job)) + b"\ngo\n")
+    lines = out.splitlines()
+    if len(lines) != 2:
+        raise LoadFailed("The generator ended without an outcome.")
+    return Outcome(**orjson.loads(lines[1]))
+
+
 async def _end(generator: asyncio.subprocess.Process) -> None:
     try:
         await asyncio.wait_for(generator.wait(), 5)
