@@ -71,7 +71,7 @@ def build_litestar(settings: Settings, gateway: Gateway) -> Litestar:
             HEALTH,
             openapi_json,
         ],
-        lifespan=[_services_of(settings, gateway), lambda _app: gateway.lifespan()],
+        lifespan=[_services_of(settings, gateway), lambda app: gateway.lifespan(app.state.services.tokens)],
         guards=[require_caller],
         request_class=StrictRequest,
         exception_handlers=EXCEPTION_HANDLERS,

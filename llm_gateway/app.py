@@ -49,6 +49,7 @@ from llm_gateway.settlement import DetachedTasks
 from llm_gateway.upkeep import (
     GRACE_S,
     GRACE_VARIABLE,
+    KEEP_BOOKS_EVERY_S,
     REAP_EVERY_S,
     RENEW_EVERY_S,
     Shutdown,
@@ -106,10 +107,13 @@ class Gateway:
         return MetricsEndpoint(self.metrics, token=token.get_secret_value(), sample=self._sample).serve
 
     @asynccontextmanager
-    async def lifespan(self) -> AsyncGenerator[None, None]:
-        """Within: requests may be served. Afterwards: every call is settled and every connection is closed."""
+    async def lifespan(self, tokens: TokenVerifier | None = None) -> AsyncGenerator[None, None]:
+        """Within: requests may be served. Afterwards: every call is settled and every connection is closed.
+
+        `tokens` is the verifier of whoever mounts this, so that a token is verified once for both; None: its own.
+        """
         async with AsyncExitStack() as parts:
-            pipeline = await self._make_pipeline(parts)
+            pipeline = await self._make_pipeline(parts, tokens)
             shutdown = Shutdown(pipeline, grace_s=self._grace_s)
             parts.callback(when_told_to_stop(shutdown.begin))
             await parts.enter_async_context(_upkeep(pipeline, self._sample, self._sweep))
@@ -142,10 +146,12 @@ class Gateway:
         if self._beside is not None:
             await self._beside.sweep()
 
-    async def _make_pipeline(self, parts: AsyncExitStack) -> Pipeline:
+    async def _make_pipeline(self, parts: AsyncExitStack, tokens: TokenVerifier | None) -> Pipeline:
         tasks = DetachedTasks()
         ledger = self._ledger or await self._open_ledger(parts)
-        http = await parts.enter_async_context(make_http_client())
+        if tokens is None:
+            http = await parts.enter_async_context(make_http_client())
+            tokens = TokenVerifier.from_settings(self._settings, http)
         provider_http = ProviderHttp()
         parts.callback(provider_http.close)
         native = NativeProvider(provider_http)
@@ -159,7 +165,7 @@ class Gateway:
         return Pipeline(
             catalog=self.catalog,
             callers=Callers(
-                TokenVerifier.from_settings(self._settings, http),
+                tokens,
                 KeyRing.from_settings(self._settings),
                 await self._open_directory(parts),
             ),
@@ -289,7 +295,14 @@ def _cors(settings: Settings) -> CORSConfig | None:
             "anthropic-beta",
             "x-buttress-cache",
         ],
-        expose_headers=["x-request-id", "x-buttress-call-id", "x-buttress-cost-usd", "x-buttress-cache", "retry-after"],
+        expose_headers=[
+            "x-request-id",
+            "x-buttress-call-id",
+            "x-buttress-cost-usd",
+            "x-buttress-overhead-ms",
+            "x-buttress-cache",
+            "retry-after",
+        ],
     )
 
 
@@ -300,6 +313,7 @@ async def _upkeep(
     loops = [
         asyncio.create_task(every(RENEW_EVERY_S, lambda: renew_leases(pipeline), "renew leases")),
         asyncio.create_task(every(REAP_EVERY_S, pipeline.ledger.reap, "reap")),
+        asyncio.create_task(every(KEEP_BOOKS_EVERY_S, pipeline.ledger.upkeep, "keep books", first_after_s=0.0)),
         asyncio.create_task(every(_SAMPLE_EVERY_S, sample, "sample metrics")),
         asyncio.create_task(every(SWEEP_EVERY_S, sweep, "sweep")),
     ]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from enum import Enum
 from time import perf_counter, time_ns
 from typing import Final
@@ -14,7 +15,7 @@ from llm_gateway.accounting import TokenCounts
 from llm_gateway.callers import Caller
 from llm_gateway.content.rules import CallRules
 from llm_gateway.keeping import Kept
-from llm_gateway.limits.ledger import Outcome, Usage
+from llm_gateway.limits.ledger import Hold, Outcome, Usage
 from llm_gateway.observation import CallRecord
 from llm_gateway.plan import Hop, Plan
 from llm_gateway.providers.contract import FailureKind, ProviderAnswer, ProviderFailure
@@ -71,6 +72,7 @@ class Call:
         self.traceparent = traceparent
         self.first_output_s: float | None = None  # since then
         self.provider_s = 0.0
+        self.held_tokens, self.held_nano_usd = plan.tokens, plan.cost_nano_usd
         self.hop: Hop | None = None  # who was asked last
         self.asked = False  # it may be at work
         self.answer: ProviderAnswer | None = None
@@ -99,8 +101,23 @@ class Call:
     def settle(self, used: Usage) -> None:
         """The call cost this, unless it was resolved before."""
         if self.charge.resolution is None:
-            self.usage = used
-            self.charge.settle(used)
+            self.usage = replace(used, endpoint=self.format.endpoint)
+            self.charge.settle(self.usage)
+
+    def needs_more(self, hop: Hop) -> bool:
+        """This deployment could use or charge more than is held."""
+        return hop.estimate.tokens > self.held_tokens or hop.most_nano_usd > self.held_nano_usd
+
+    async def hold_more(self, hop: Hop) -> Hold:
+        """This deployment, too, is held for.
+
+        Raises: LimitExceeded, CallTooLarge, and then what was held still is; HoldLost, Unavailable.
+        """
+        tokens = max(hop.estimate.tokens, self.held_tokens)
+        cost_nano_usd = max(hop.most_nano_usd, self.held_nano_usd)
+        hold = await self.charge.reprice(tokens, cost_nano_usd)
+        self.held_tokens, self.held_nano_usd = tokens, cost_nano_usd
+        return hold
 
     def asking(self, hop: Hop) -> None:
         """From here on the deployment may do work."""

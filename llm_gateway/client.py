@@ -26,8 +26,9 @@ class ClientGone(Exception):
 class Client:
     """One HTTP exchange. `gone` is true once the client has closed the connection.
 
-    `standing` are the headers that go with whatever answer there will be; `request_id` is the one in `x-request-id`;
-    `asked_model` is the public name in its body, once that was read.
+    `standing` are the headers that go with whatever answer there will be, `limits` those about what is left of the
+    caller's limits; `request_id` is the one in `x-request-id`; `asked_model` is the public name in its body, once that
+    was read. `provider_s` is the time before the answer that was a provider's: the rest was ours.
     """
 
     __slots__ = (
@@ -40,6 +41,8 @@ class Client:
         "began_s",
         "gone",
         "headers",
+        "limits",
+        "provider_s",
         "request_id",
         "standing",
     )
@@ -54,6 +57,8 @@ class Client:
         self.answer_began = False
         self.asked_model: str | None = None
         self.standing: RawHeaders = []
+        self.limits: RawHeaders = []
+        self.provider_s = 0.0
         self._state: dict[str, object] = scope.get("state", {})
         self.request_id = str(self._state.get("request_id", ""))
 
@@ -121,4 +126,6 @@ class Client:
 
     async def _begin(self, status: int, headers: RawHeaders) -> None:
         self.answer_began = True
-        await self._send({"type": "http.response.start", "status": status, "headers": headers + self.standing})
+        overhead_s = perf_counter() - self.began_s - self.provider_s
+        ours: RawHeaders = [(b"x-buttress-overhead-ms", b"%.2f" % (overhead_s * 1000)), *self.standing, *self.limits]
+        await self._send({"type": "http.response.start", "status": status, "headers": headers + ours})

@@ -55,7 +55,10 @@ class StreamTimeout(GatewayTimeout):
 
 
 async def deliver_whole(call: Call, client: Client, *, deadline_s: float) -> None:
-    """The client has the answer, and the ledger its usage. Raises: ProviderFailure where there is none to pass on."""
+    """The client has the answer, and the ledger is being told its usage.
+
+    Raises: ProviderFailure where there is none to pass on.
+    """
     hop, answer = _opened(call)
     clock = asyncio.get_running_loop().time
     asked_s = clock()
@@ -77,30 +80,23 @@ async def deliver_whole(call: Call, client: Client, *, deadline_s: float) -> Non
     call.settle(used)
     given = await call.rules.answer(whole.body or raw)
     await call.resolved()
-    headers: RawHeaders = [
-        *_notes(hop),
-        (b"x-buttress-cost-usd", usd(used.cost_nano_usd)),
-        (b"x-buttress-overhead-ms", b"%.2f" % (call.overhead_s() * 1000)),
-    ]
     call.kept.passed(given)
-    await client.answer_json(200, given, headers)
+    client.provider_s = call.provider_s
+    await client.answer_json(200, given, [*_notes(hop), (b"x-buttress-cost-usd", usd(used.cost_nano_usd))])
 
 
 async def deliver_again(call: Call, client: Client, answer: bytes) -> None:
     """The client has an answer that was given before, as it was given then; the ledger has a call that cost nothing."""
     call.settle(Usage(counts=NO_TOKENS, cost_nano_usd=0, outcome="cached", endpoint=call.format.endpoint))
     call.kept.passed(answer)
-    await call.resolved()
-    headers: RawHeaders = [
-        (b"x-buttress-cost-usd", usd(0)),
-        (b"x-buttress-overhead-ms", b"%.2f" % (call.overhead_s() * 1000)),
-    ]
+    headers: RawHeaders = [(b"x-buttress-cost-usd", usd(0))]
     if not call.request.stream:
         await client.answer_json(200, answer, headers)
         return
     call.first_output_s = call.age_s()
     await client.begin_stream(headers)
     await client.send(answer)
+    await call.resolved()
     await client.end_stream()
 
 
@@ -112,6 +108,7 @@ async def deliver_stream(call: Call, client: Client, *, deadline_s: float) -> No
     hop, answer = _opened(call)
     first = await _first_piece(call, deadline_s)
     call.first_output_s = call.age_s()
+    client.provider_s = call.provider_s
     await client.begin_stream(_notes(hop))
     try:
         error = await _pass_on(call, client, first, deadline_s)

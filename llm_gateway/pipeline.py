@@ -12,6 +12,7 @@ settle       what was used; in a task of its own, so that no disconnect, fault o
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Final
 
@@ -34,6 +35,7 @@ from llm_gateway.recount import counted_plan
 from llm_gateway.routing.attempts import attempts, pause_before_next_s
 from llm_gateway.routing.choose import order_routes
 from llm_gateway.routing.cooldown import Cooldowns
+from llm_gateway.routing.retry_budget import RetryBudget
 from llm_gateway.settlement import Charge, DetachedTasks
 from llm_gateway.wire.errors import ShuttingDown, error_of_failure
 from llm_gateway.wire.format import Format, FormatRequest
@@ -58,6 +60,7 @@ class Pipeline:
     keeper: Keeper
     tasks: DetachedTasks = field(default_factory=DetachedTasks)
     cooldowns: Cooldowns = field(default_factory=Cooldowns)
+    retries: RetryBudget = field(default_factory=RetryBudget)
     calls: set[Call] = field(default_factory=set)  # in flight
     draining: bool = False
     observers: tuple[Observer, ...] = ()
@@ -96,7 +99,7 @@ class Pipeline:
         kept = await self.keeper.look_up(client, caller, format_.endpoint, request, model)
         plan = Plan(()) if kept.hit is not None else self._plan(format_, caller, request, model)
         plan, hold, charge = await self._hold(caller, request, plan, call_id)
-        client.standing += format_.dialect.limit_headers(hold.requests, hold.tokens)
+        client.limits = format_.dialect.limit_headers(hold.requests, hold.tokens)
         return Call(
             caller=caller,
             format_=format_,
@@ -111,7 +114,7 @@ class Pipeline:
 
     def _plan(self, format_: Format, caller: Caller, request: FormatRequest, model: PublicModel) -> Plan:
         routes = order_routes(self.catalog, model, rests=self.cooldowns.rests, allows=caller.policy.allows_model)
-        return plan_call(format_, request, routes)
+        return plan_call(format_, request, routes, caller.policy)
 
     def _count_refusal(self, format_: Format, client: Client, error: ButtressError) -> None:
         self.metrics.refused(endpoint=format_.endpoint, model=client.asked_model, status=error.status)
@@ -163,6 +166,7 @@ class Pipeline:
             raise
         finally:  # synchronous: the task may be being cancelled
             call.abandon("client_gone")
+            client.provider_s = call.provider_s
             self.calls.discard(call)
             client.stop_watching()
             record = call.report(status, error_code)
@@ -188,7 +192,7 @@ class Pipeline:
             return
         deadline_s = asyncio.get_running_loop().time() + call.plan.hops[0].deployment.timeouts.total_s
         try:
-            await self._ask(call, deadline_s)
+            await self._ask(call, client, deadline_s)
             if call.request.stream:
                 await deliver_stream(call, client, deadline_s=deadline_s)
             else:
@@ -209,6 +213,12 @@ class Pipeline:
             call.abandon("cut")
             await call.resolved()
             raise
+        except (LimitExceeded, CallTooLarge) as refusal:  # of a dearer fallback, after nobody before it did any work
+            self.metrics.limit_reached(scope=refusal.scope, limit=refusal.limit_name)
+            client.limits = []  # the refusal says how they stand
+            call.abandon("cut")
+            await call.resolved()
+            raise
         except asyncio.CancelledError:
             interruption = call.interruption
             if interruption is None or client.gone:
@@ -217,26 +227,47 @@ class Pipeline:
             call.abandon("cut")
             raise error_of_interruption(interruption) from None
 
-    async def _ask(self, call: Call, deadline_s: float) -> None:
-        """Some deployment has begun to answer. Raises: the last ProviderFailure, when none did."""
+    async def _ask(self, call: Call, client: Client, deadline_s: float) -> None:
+        """Some deployment has begun to answer.
+
+        Raises: the last ProviderFailure when none did; LimitExceeded, CallTooLarge when the last one left is too dear.
+        """
+        self.retries.called()
         order = attempts(call.plan.hops)
+        too_dear: LimitExceeded | CallTooLarge | None = None
         for position, hop in enumerate(order):
-            call.asking(hop)
             try:
+                if call.needs_more(hop):
+                    hold = await call.hold_more(hop)
+                    client.limits = call.format.dialect.limit_headers(hold.requests, hold.tokens)
+                call.asking(hop)
                 await self._ask_one(call, hop, deadline_s)
+            except (LimitExceeded, CallTooLarge) as refusal:
+                too_dear = refusal
             except ProviderFailure as failure:
-                if failure.work_was_refused:
-                    call.refused()
-                self.cooldowns.failed(hop.deployment.id, failure)
-                pause_s = pause_before_next_s(failure, order[position:])
-                if pause_s is None or asyncio.get_running_loop().time() + pause_s >= deadline_s:
-                    raise
-                self._count_failure(hop, failure)
-                self._count_next(order[0], order[position + 1])
-                await asyncio.sleep(pause_s)
+                await self._after_failure(call, failure, order[position:], deadline_s)
             else:
                 self.cooldowns.succeeded(hop.deployment.id)
                 return
+        if too_dear is not None:
+            raise too_dear
+
+    async def _after_failure(
+        self, call: Call, failure: ProviderFailure, order: Sequence[Hop], deadline_s: float
+    ) -> None:
+        """The next of `order`, whose first one failed, may be asked. Raises: the failure, where nobody may."""
+        hop = order[0]
+        if failure.work_was_refused:
+            call.refused()
+        self.cooldowns.failed(hop.deployment.id, failure)
+        pause_s = pause_before_next_s(failure, order)
+        if pause_s is None or asyncio.get_running_loop().time() + pause_s >= deadline_s:
+            raise failure
+        if order[1].deployment is hop.deployment and not self.retries.take():
+            raise failure
+        self._count_failure(hop, failure)
+        self._count_next(call.plan.hops[0], order[1])
+        await asyncio.sleep(pause_s)
 
     def _count_failure(self, hop: Hop | None, failure: ProviderFailure) -> None:
         if hop is not None:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from core.errors import InvalidInput
 from llm_gateway.accounting import most_nano_usd
+from llm_gateway.callers import Policy
 from llm_gateway.catalog import Deployment, PublicModel
-from llm_gateway.limits.estimate import Estimate
+from llm_gateway.limits.estimate import Estimate, ModelBounds
 from llm_gateway.routing.choose import Route
 from llm_gateway.wire.format import Format, FormatRequest
 
@@ -32,23 +33,26 @@ class Hop:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """The deployments to ask, in order; none if the answer is there. Only one is paid: the dearest bounds them all."""
+    """The deployments to ask, in order; none if the answer is there.
+
+    Held for is the first; a dearer one is held for before it is asked.
+    """
 
     hops: tuple[Hop, ...]
 
     @property
     def tokens(self) -> int:
         """Tokens to hold."""
-        return max((hop.estimate.tokens for hop in self.hops), default=0)
+        return self.hops[0].estimate.tokens if self.hops else 0
 
     @property
     def cost_nano_usd(self) -> int:
         """Nano-dollars to hold."""
-        return max((hop.most_nano_usd for hop in self.hops), default=0)
+        return self.hops[0].most_nano_usd if self.hops else 0
 
 
-def plan_call(format_: Format, request: FormatRequest, routes: Sequence[Route]) -> Plan:
-    """The plan for the request over these routes, the asked model's own first.
+def plan_call(format_: Format, request: FormatRequest, routes: Sequence[Route], policy: Policy) -> Plan:
+    """The plan for the request over these routes, the asked model's own first, clamped to what the policy allows.
 
     A fallback that cannot take the request is left out. Raises: InvalidInput when the asked model itself cannot.
     """
@@ -56,9 +60,11 @@ def plan_call(format_: Format, request: FormatRequest, routes: Sequence[Route]) 
     estimates: dict[str, Estimate] = {}
     refusal: InvalidInput | None = None
     for model, deployment in routes:
+        if not deployment.answers(format_.endpoint):
+            continue
         try:
             if model.name not in estimates:
-                estimates[model.name] = format_.estimate(request, model.bounds)
+                estimates[model.name] = format_.estimate(request, _clamped(model.bounds, policy))
             if format_.endpoint not in deployment.native:
                 format_.check_translatable(request)
             hops.append(Hop(model, deployment, estimates[model.name]))
@@ -67,3 +73,11 @@ def plan_call(format_: Format, request: FormatRequest, routes: Sequence[Route]) 
     if not hops:
         raise refusal or InvalidInput("No deployment can take this request.")
     return Plan(tuple(hops))
+
+
+def _clamped(bounds: ModelBounds, policy: Policy) -> ModelBounds:
+    if policy.max_output_tokens is not None and policy.max_output_tokens < bounds.max_output_tokens:
+        bounds = replace(bounds, max_output_tokens=policy.max_output_tokens)
+    if policy.max_choices is not None and policy.max_choices < bounds.max_choices:
+        bounds = replace(bounds, max_choices=policy.max_choices)
+    return bounds

@@ -23,12 +23,9 @@ _counting = ThreadPoolExecutor(max_workers=1, thread_name_prefix="count-tokens")
 
 
 async def counted_plan(plan: Plan, body: object, refusal: LimitExceeded | CallTooLarge) -> Plan | None:
-    """The plan with the text of its prompt counted, to hold again; None where that cannot help against this refusal.
-
-    A fallback whose tokenizer is not known is left out when it would need more than the counted ones.
-    """
+    """The plan with the text of its prompt counted, to hold again; None where that cannot help against this refusal."""
     countable = [hop for hop in plan.hops if hop.model.bounds.tokenizer and hop.estimate.text_bytes]
-    if not countable or not _may_fit(countable, refusal):
+    if not countable or plan.hops[0] is not countable[0] or not _may_fit(plan.hops[0], refusal):
         return None
     text_tokens: dict[str, int] = {}
     for hop in countable:
@@ -39,25 +36,16 @@ async def counted_plan(plan: Plan, body: object, refusal: LimitExceeded | CallTo
         id(hop): Hop(hop.model, hop.deployment, hop.estimate.counted(text_tokens[hop.model.bounds.tokenizer or ""]))
         for hop in countable
     }
-    bound = Plan(tuple(counted.values()))
-    hops = [counted.get(id(hop), hop) for hop in plan.hops]
-    return Plan(
-        tuple(hop for hop in hops if hop.estimate.tokens <= bound.tokens and hop.most_nano_usd <= bound.cost_nano_usd)
-    )
+    return Plan(tuple(counted.get(id(hop), hop) for hop in plan.hops))
 
 
-def _may_fit(countable: list[Hop], refusal: LimitExceeded | CallTooLarge) -> bool:
+def _may_fit(first: Hop, refusal: LimitExceeded | CallTooLarge) -> bool:
     """True when the limit is one of tokens or money, and the text at its very shortest would leave room."""
-    text_bytes = max(hop.estimate.text_bytes for hop in countable)
+    text_bytes = first.estimate.text_bytes
     if refusal.limit_name in {"requests_per_minute", "calls_in_flight"} or text_bytes > _MOST_COUNTED_BYTES:
         return False
-    shortest = Plan(
-        tuple(
-            Hop(hop.model, hop.deployment, hop.estimate.counted(hop.estimate.text_bytes // _MOST_BYTES_A_TOKEN))
-            for hop in countable
-        )
-    )
-    needed = shortest.cost_nano_usd if "nano_usd" in refusal.limit_name else shortest.tokens
+    shortest = Hop(first.model, first.deployment, first.estimate.counted(text_bytes // _MOST_BYTES_A_TOKEN))
+    needed = shortest.most_nano_usd if "nano_usd" in refusal.limit_name else shortest.estimate.tokens
     return needed <= (refusal.state.limit if isinstance(refusal, CallTooLarge) else refusal.state.remaining)
 
 

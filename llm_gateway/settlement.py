@@ -12,7 +12,7 @@ from typing import Final
 
 from core.errors import Unavailable
 from core.logging import get_logger
-from llm_gateway.limits.ledger import Ledger, Usage
+from llm_gateway.limits.ledger import Hold, Ledger, Usage
 
 log = get_logger(__name__)
 
@@ -64,6 +64,10 @@ class Charge:
         self._tasks = tasks
         self.request_id = request_id
         self.resolution: asyncio.Task[None] | None = None
+
+    async def reprice(self, tokens: int, cost_nano_usd: int) -> Hold:
+        """The call holds this much. Raises: as Ledger.reprice."""
+        return await self._ledger.reprice(self.request_id, tokens, cost_nano_usd)
 
     def settle(self, usage: Usage) -> None:
         """The usage is being written, unless the call was resolved before."""

@@ -18,6 +18,7 @@ log = get_logger(__name__)
 # A lease survives three failed renewals, that is one and a half minutes without a database.
 RENEW_EVERY_S: Final = LEASE_S / 4
 REAP_EVERY_S: Final = 5.0
+KEEP_BOOKS_EVERY_S: Final = 3600.0
 # A deploy lets streams finish for this long, then ends them with an error event. Servers wait 30 s before they kill, so
 # this and the time to settle must stay below that; a process manager that waits less must be told in the environment.
 GRACE_S: Final = 20.0
@@ -25,10 +26,14 @@ GRACE_VARIABLE: Final = "BUTTRESS_GATEWAY_GRACE_S"
 SETTLE_AT_EXIT_S: Final = 8.0
 
 
-async def every(interval_s: float, work: Callable[[], Awaitable[object]], name: str) -> None:
+async def every(
+    interval_s: float, work: Callable[[], Awaitable[object]], name: str, *, first_after_s: float | None = None
+) -> None:
     """The work has been done again and again, until cancelled; a failure is logged and does not end it."""
+    pause_s = interval_s if first_after_s is None else first_after_s
     while True:
-        await asyncio.sleep(interval_s)
+        await asyncio.sleep(pause_s)
+        pause_s = interval_s
         try:
             await work()
         except ButtressError as error:

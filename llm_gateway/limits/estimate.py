@@ -23,6 +23,7 @@ from llm_gateway.accounting import Most
 TOKENS_A_CALL: Final = 64  # a default system prompt, begin and end marks, the answer's opening
 TOKENS_A_MESSAGE: Final = 16  # role marks; templates in use need 3 to 7
 TOKENS_FOR_TOOLS: Final = 1024  # the vendors' own instructions for calling tools: 300 to 700 tokens
+MOST_CHOICES: Final = 16
 
 # Fields that make a call cost more than its tokens at the model's price.
 _UNBOUNDED_FIELDS: Final = {
@@ -45,13 +46,15 @@ class UnboundedCall(InvalidInput):
 class ModelBounds:
     """What the model itself bounds, tokens. `image_tokens` is the most one picture counts for; None: no pictures.
 
-    `tokenizer` is the name of its vocabulary, where the text of a prompt can be counted here.
+    `tokenizer` is the name of its vocabulary, where the text of a prompt can be counted here. A caller's plan makes
+    `max_output_tokens` and `max_choices` smaller: whoever asks for more gets that.
     """
 
     context_window: int
     max_output_tokens: int
     image_tokens: int | None = None
     tokenizer: str | None = None
+    max_choices: int = MOST_CHOICES
 
 
 @dataclass(frozen=True, slots=True)

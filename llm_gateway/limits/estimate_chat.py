@@ -10,6 +10,7 @@ from typing import Final
 
 from core.errors import InvalidInput
 from llm_gateway.limits.estimate import (
+    MOST_CHOICES,
     TOKENS_A_CALL,
     TOKENS_A_MESSAGE,
     TOKENS_FOR_TOOLS,
@@ -23,8 +24,6 @@ from llm_gateway.limits.estimate import (
     refuse_unbounded,
     service_tier,
 )
-
-MOST_CHOICES: Final = 16
 
 _TEXT_PARTS: Final = frozenset({"text", "refusal"})
 # OpenAI hears ten tokens a second, Gemini 32. The sparsest sound that is taken (MP3 of 8 kbit/s) has 1,333 bytes of
@@ -50,7 +49,7 @@ def estimate_chat(body: Mapping[str, object], bounds: ModelBounds) -> Estimate:
     return Estimate(
         prompt_tokens=total.bound(bounds),
         max_output_tokens=_max_output_tokens(body, bounds),
-        choices=_choices(body),
+        choices=_choices(body, bounds),
         predicted_tokens=0 if body.get("prediction") is None else json_bytes(body["prediction"]),
         audio_tokens=min(total.audio_tokens, bounds.context_window),
         fixed_tokens=total.fixed_tokens,
@@ -155,11 +154,11 @@ def _max_output_tokens(body: Mapping[str, object], bounds: ModelBounds) -> int:
     return min(max(asked, default=bounds.max_output_tokens), bounds.max_output_tokens)
 
 
-def _choices(body: Mapping[str, object]) -> int:
+def _choices(body: Mapping[str, object], bounds: ModelBounds) -> int:
     choices = 1
     for name in ("n", "best_of"):
         if body.get(name) is not None:
             choices = max(choices, positive(body, name))
             if choices > MOST_CHOICES:
                 raise InvalidInput(f"`{name}` must be at most {MOST_CHOICES}.", details={"param": name})
-    return choices
+    return min(choices, bounds.max_choices)

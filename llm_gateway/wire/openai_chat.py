@@ -29,6 +29,7 @@ _OTHER_MAXIMA: Final = frozenset(
 _TOOL_TYPES: Final = frozenset({"custom", "function"})
 
 _MAXIMA: Final = ("max_completion_tokens", "max_tokens")
+_CHOICES: Final = frozenset({"n", "best_of"})
 
 
 class ChatFormat:
@@ -60,6 +61,8 @@ class ChatFormat:
         body = {field: value for field, value in request.body.items() if field not in _MAXIMA}
         body["model"] = deployment.model
         body[deployment.max_output_field] = estimate.max_output_tokens
+        for field in _CHOICES & body.keys():
+            body[field] = body[field] and min(body[field], estimate.choices)
         if request.stream:
             body["stream_options"] = {**(body.get("stream_options") or {}), "include_usage": True}
         return body

@@ -13,7 +13,7 @@ from tests.support.api_keys import new_key
 from tests.support.callers import Caller, new_caller
 from tests.support.eventually import eventually
 from tests.support.fake_provider import FakeProvider, Step
-from tests.support.gateway_ledger import open_holds, usage_rows
+from tests.support.gateway_ledger import none_held, open_holds, usage_rows
 from tests.support.gateway_server import GatewayServer, gateway_on
 from tests.support.stack import RunningStack, free_ports
 from tests.support.tcp_gate import TcpGate
@@ -114,7 +114,7 @@ async def test_a_call_that_ends_while_the_database_is_away_is_settled_when_it_is
         await gate.open()
     [row] = await usage_rows(database, caller, count=1)
     assert (row["outcome"], row["estimated"], row["output_tokens"]) == ("ok", False, 4)
-    assert await open_holds(database, caller) == 0
+    await none_held(database, caller)
 
 
 async def test_a_gateway_that_starts_without_its_database_serves_once_it_is_there(

@@ -9,7 +9,7 @@ import pytest
 
 from tests.support.callers import Caller, new_caller
 from tests.support.fake_provider import FakeProvider, Step
-from tests.support.gateway_ledger import open_holds, set_limits, usage_rows
+from tests.support.gateway_ledger import none_held, set_limits, usage_rows
 from tests.support.gateway_server import INPUT_NANO_USD, OUTPUT_NANO_USD, GatewayServer
 from tests.support.stack import RunningStack
 
@@ -41,7 +41,7 @@ async def test_a_client_that_leaves_a_stream_pays_for_what_came(
     assert row["output_tokens"] == chunks
     assert row["input_tokens"] >= 1
     assert row["cost_nano_usd"] == row["input_tokens"] * INPUT_NANO_USD + chunks * OUTPUT_NANO_USD
-    assert await open_holds(database, caller) == 0
+    await none_held(database, caller)
 
 
 async def test_a_client_that_leaves_before_the_first_chunk_pays_for_the_prompt(
@@ -108,7 +108,7 @@ async def test_two_hundred_clients_that_leave_leave_nothing_behind(
     rows = await usage_rows(database, caller, count=200)
     assert {row["outcome"] for row in rows} == {"client_gone"}
     assert all(row["cost_nano_usd"] > 0 for row in rows)
-    assert await open_holds(database, caller) == 0
+    await none_held(database, caller)
     in_flight = await database.fetchval("select in_flight from gateway.meters where subject_id = $1", caller.user_id)
     assert in_flight == 0
 

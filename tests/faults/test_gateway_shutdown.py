@@ -13,7 +13,7 @@ import pytest
 from tests.support.callers import Caller, new_caller
 from tests.support.eventually import eventually
 from tests.support.fake_provider import FakeProvider, Step
-from tests.support.gateway_ledger import open_holds, usage_rows
+from tests.support.gateway_ledger import none_held, open_holds, usage_rows
 from tests.support.gateway_server import GatewayServer, gateway_on
 from tests.support.stack import RunningStack
 
@@ -80,7 +80,7 @@ async def test_streams_that_do_not_end_get_an_error_event_and_are_settled(
     await fake_provider.wait_for(client_gone=8)
     rows = await usage_rows(database, caller, count=8)
     assert {(row["outcome"], row["output_tokens"], row["estimated"]) for row in rows} == {("cut", 5, True)}
-    assert await open_holds(database, caller) == 0
+    await none_held(database, caller)
 
 
 async def test_an_answer_that_is_not_streamed_is_ended_with_503_and_charged(
@@ -140,7 +140,7 @@ async def test_a_killed_gateways_holds_are_reaped_at_what_was_held(
     )
     [row] = await usage_rows(database, caller, count=1)
     assert (row["state"], row["cost_nano_usd"]) == ("expired", row["held_nano_usd"])
-    assert await open_holds(database, caller) == 0
+    await none_held(database, caller)
 
 
 async def told_to_stop(server: GatewayServer) -> None:

@@ -10,7 +10,7 @@ import pytest
 
 from tests.support.callers import Caller, new_caller
 from tests.support.fake_provider import FakeProvider
-from tests.support.gateway_ledger import open_holds, set_limits
+from tests.support.gateway_ledger import none_held, set_limits
 from tests.support.gateway_server import GatewayServer
 from tests.support.stack import RunningStack
 
@@ -87,7 +87,7 @@ async def test_odd_bodies_are_answered_or_the_callers_mistake(
             response = await client.post(path, content=orjson.dumps(body), headers={"content-type": "application/json"})
             judge(response, 200, 400, 404, 413, 422)
     assert gateway.log_lines("gateway_fault") == []
-    assert await open_holds(database, caller) == 0
+    await none_held(database, caller)
 
 
 @pytest.mark.parametrize("path", ASK)

@@ -10,6 +10,7 @@ import pytest
 
 from tests.support.callers import Caller, mint_token, new_caller
 from tests.support.fake_provider import FakeProvider
+from tests.support.gateway_ledger import usage_rows
 from tests.support.gateway_server import GatewayServer
 from tests.support.stack import RunningStack
 
@@ -305,7 +306,7 @@ async def test_a_client_that_repeats_its_own_request_id_is_charged_each_time(
         ]
     assert [answer.headers["x-request-id"] for answer in answers] == ["my-own-request-id"] * 2
     ids = {answer.headers["x-buttress-call-id"] for answer in answers}
-    rows = await database.fetch("select request_id from gateway.usage where user_id = $1", caller.user_id)
+    rows = await usage_rows(database, caller, count=2)
     assert {row["request_id"] for row in rows} == ids
     assert len(ids) == 2
 

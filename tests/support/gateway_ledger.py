@@ -26,6 +26,15 @@ async def open_holds(database: asyncpg.Connection, caller: Caller) -> int:
     return int(await database.fetchval("select count(*) from gateway.holds where user_id = $1", caller.user_id))
 
 
+async def none_held(database: asyncpg.Connection, caller: Caller) -> None:
+    """None of the caller's calls is held any more (settling takes a moment)."""
+
+    async def nothing_is_held() -> bool:
+        return await open_holds(database, caller) == 0
+
+    await eventually(nothing_is_held)
+
+
 async def set_limits(database: asyncpg.Connection, caller: Caller, **limits: int) -> None:
     """The caller has these limits of their own (columns of gateway.limits), from the next call on."""
     names = sorted(limits)

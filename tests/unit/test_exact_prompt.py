@@ -166,7 +166,7 @@ def test_each_model_is_counted_in_its_own_vocabulary(catalog: Catalog) -> None:
     assert new * 2 < old < estimate.prompt_tokens
 
 
-def test_a_fallback_that_cannot_be_counted_is_left_out_unless_it_needs_no_more(catalog: Catalog) -> None:
+def test_a_fallback_that_cannot_be_counted_stays_as_it_was_and_is_held_for_before_it_is_asked(catalog: Catalog) -> None:
     body = prompt(ENGLISH * 100)
     large = estimate_chat(body, catalog.find("o200k").bounds)
     small = replace(large, prompt_tokens=10, text_bytes=0)
@@ -179,6 +179,8 @@ def test_a_fallback_that_cannot_be_counted_is_left_out_unless_it_needs_no_more(c
     assert plan is not None
     assert [(one.model.name, one.estimate.prompt_tokens < 2000) for one in plan.hops] == [
         ("o200k", True),
+        ("unknown", False),
+        ("unknown-and-free", False),
         ("unknown", True),
     ]
 

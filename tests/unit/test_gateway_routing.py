@@ -1,7 +1,6 @@
 """Whom to ask, in which order, how often, and who rests."""
 
 from collections import Counter
-from dataclasses import replace
 from pathlib import Path
 from random import Random
 
@@ -10,7 +9,7 @@ import pytest
 from llm_gateway.catalog import Catalog
 from llm_gateway.catalog_load import load_catalog
 from llm_gateway.limits.estimate import Estimate
-from llm_gateway.plan import Hop, Plan
+from llm_gateway.plan import Hop
 from llm_gateway.providers.contract import FailureKind, ProviderFailure
 from llm_gateway.routing.attempts import LONGEST_PAUSE_S, attempts, pause_before_next_s
 from llm_gateway.routing.choose import order_routes
@@ -135,9 +134,3 @@ def test_the_same_deployment_is_asked_again_after_a_pause_where_that_can_help(ho
     assert 1.0 <= patient_s <= LONGEST_PAUSE_S
     long = ProviderFailure(FailureKind.RATE_LIMITED, 429, retry_after_s=LONGEST_PAUSE_S + 1)
     assert pause_before_next_s(long, same) is None
-
-
-def test_the_dearest_deployment_bounds_what_is_held(hops: list[Hop]) -> None:
-    small, large = hops[0], replace(hops[1], estimate=Estimate(10, 100, 2))
-    plan = Plan((small, large))
-    assert (plan.tokens, plan.cost_nano_usd) == (210, large.most_nano_usd)

@@ -14,8 +14,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from core.errors import InvalidInput
-from llm_gateway.limits.estimate import ModelBounds, UnboundedCall
-from llm_gateway.limits.estimate_chat import MOST_CHOICES, estimate_chat
+from llm_gateway.limits.estimate import MOST_CHOICES, ModelBounds, UnboundedCall
+from llm_gateway.limits.estimate_chat import estimate_chat
 
 BOUNDS = ModelBounds(context_window=100_000, max_output_tokens=4096)
 SEES = ModelBounds(context_window=100_000, max_output_tokens=4096, image_tokens=1500)
