@@ -117,12 +117,13 @@ class ResponsesStream(AnswerStream):
             self.counts = _used_by_failed({}, self.text_bytes)
             self._rejection = _known_code(seen.get("error") or seen, KNOWN_CODES)
             return b""
+        if isinstance(kind, str) and kind.endswith(".delta"):
+            self._count_output(kind, seen.get("delta"))
+            if self.fault is not None:
+                return b""
         self._next_number = (count(seen.get("sequence_number")) or self._next_number) + 1
         if not isinstance(kind, str):
             return event
-        if kind.endswith(".delta"):
-            self._count_output(kind, seen.get("delta"))
-            return b"" if self.fault else event
         if kind in _OPENING | _TERMINAL and kind not in self._seen_whole:
             self._seen_whole.add(kind)
             self.echoed_bytes += len(event)

@@ -80,6 +80,7 @@ max_output_tokens = 256
 
 [[models.deployments]]
 base_url = "{url}/v1"
+native = ["chat", "responses", "embeddings"]
 model = "scripted"
 price_usd_per_million_tokens = {{ input = 1, output = 2 }}
 timeouts = {{ first_byte_s = 0.3, idle_s = 0.3, total_s = 1.0 }}
