@@ -156,6 +156,7 @@ class Gateway:
         parts.callback(provider_http.close)
         native = NativeProvider(provider_http)
         litellm = LitellmProvider(native, tasks)
+        parts.push_async_callback(litellm.aclose)
         if self.catalog.needs_translation():
             tasks.start(litellm.warm(), name="import litellm")
         dsn = self._settings.gateway_database_url.get_secret_value()

@@ -12,6 +12,7 @@ from typing import Any, Final, Protocol
 import orjson
 
 from llm_gateway.providers.contract import FailureKind, ProviderAnswer, ProviderFailure
+from llm_gateway.providers.litellm_http import close_all
 from llm_gateway.providers.litellm_module import Litellm
 from llm_gateway.settlement import DetachedTasks
 from llm_gateway.wire.sse import EventTooLarge, SseSplitter, event_data
@@ -103,8 +104,9 @@ class NativeChat:
 class LitellmChat:
     """From anybody else."""
 
-    def __init__(self, response: Any, tasks: DetachedTasks) -> None:  # Any: litellm has no types
+    def __init__(self, response: Any, opened: list[Any], tasks: DetachedTasks) -> None:  # Any: litellm has no types
         self._response = response
+        self._opened = opened
         self._tasks = tasks
         self._ended = False
 
@@ -136,8 +138,7 @@ class LitellmChat:
     def abort(self) -> None:
         if not self._ended:
             self._ended = True
-            if hasattr(self._response, "aclose"):
-                self._tasks.start(self._response.aclose(), name="close litellm stream")
+            self._tasks.start(close_all(self._opened), name="close litellm stream")
 
 
 def _object(raw: bytes) -> dict[str, Any]:  # Any: JSON

@@ -13,6 +13,7 @@ from core.logging import get_logger
 from llm_gateway.providers.chat_sources import ChatSource, LitellmChat, NativeChat
 from llm_gateway.providers.contract import FailureKind, Provider, ProviderCall, ProviderFailure
 from llm_gateway.providers.litellm_failures import failure_of
+from llm_gateway.providers.litellm_http import opened_responses
 from llm_gateway.providers.litellm_module import Litellm, LitellmModule
 from llm_gateway.providers.translations import (
     ChatTranslation,
@@ -68,6 +69,10 @@ class LitellmProvider:
         """litellm is imported and silent."""
         await self._module.get()
 
+    async def aclose(self) -> None:
+        """No connection is left. Calls that still run fail."""
+        await self._module.aclose()
+
     async def open(self, call: ProviderCall) -> TranslatedAnswer:
         litellm = await self._module.get()
         if call.endpoint == "embeddings":
@@ -88,6 +93,8 @@ class LitellmProvider:
                 deployment=deployment, endpoint="chat", body=body, stream=call.stream, call_id=call.call_id
             )
             return NativeChat(await self._native.open(chat), litellm)
+        opened: list[Any] = []  # Any: httpx's responses
+        opened_responses.set(opened)
         try:
             response = await litellm.sdk.acompletion(
                 **_target(call),
@@ -97,7 +104,7 @@ class LitellmProvider:
             )
         except Exception as error:
             raise failure_of(error, call.body) from error
-        return LitellmChat(response, self._tasks)
+        return LitellmChat(response, opened, self._tasks)
 
     async def _embeddings(self, litellm: Litellm, call: ProviderCall) -> TranslatedAnswer:
         fields = translatable_fields("embeddings", call.body)

@@ -10,13 +10,16 @@ import importlib
 import logging
 import os
 import sys
+import warnings
 from dataclasses import dataclass
 from typing import Any, Final
 
 from core.heap import keep_for_good
+from llm_gateway.providers.litellm_http import tame
 
 # Read before the import: without the first it downloads prices, without the second it reads .env files.
 _ENVIRONMENT: Final = {"LITELLM_LOCAL_MODEL_COST_MAP": "True", "LITELLM_MODE": "PRODUCTION"}
+_CLOSE_S: Final = 1.0
 _LOGGERS: Final = ("LiteLLM", "LiteLLM Proxy", "LiteLLM Router", "litellm")
 # Looked for by translations that are asked for on their own; where it is installed, it would start a server's parts.
 _PROXY: Final = "litellm.proxy.proxy_server"
@@ -45,10 +48,23 @@ class LitellmModule:
             self._module = asyncio.ensure_future(asyncio.to_thread(_import))
         return await asyncio.shield(self._module)
 
+    async def aclose(self) -> None:
+        """No connection that litellm opened is left; harmless where it was never imported."""
+        if self._module is None:
+            return
+        sdk = (await self._module).sdk
+        others = asyncio.all_tasks()
+        await sdk.close_litellm_async_clients()
+        sdk.in_memory_llm_clients_cache.flush_cache()
+        closing = asyncio.all_tasks() - others  # what its clients' finalizers have begun
+        if closing:
+            await asyncio.wait(closing, timeout=_CLOSE_S)
+
 
 def _import() -> Litellm:
     os.environ.update(_ENVIRONMENT)
     sys.modules.setdefault(_PROXY, None)  # type: ignore[arg-type]  # None is how Python is told that it cannot be imported
+    warnings.filterwarnings("ignore", message=".*`ReadOnly` qualifier", category=UserWarning)  # its types in pydantic
     litellm: Any = importlib.import_module("litellm")
     litellm.telemetry = False
     litellm.suppress_debug_info = True
@@ -65,7 +81,7 @@ def _import() -> Litellm:
         logger = logging.getLogger(name)
         logger.handlers.clear()
         logger.setLevel(logging.CRITICAL + 1)  # its warnings and errors quote requests, answers and addresses
-    _forbid_second_attempts()
+    tame(importlib.import_module("litellm.llms.custom_httpx.http_handler").AsyncHTTPHandler)
     adapters = "litellm.llms.anthropic.pass_through.adapters"
     bridge = "litellm.responses.litellm_completion_transformation"
     module = Litellm(
@@ -77,13 +93,3 @@ def _import() -> Litellm:
     )
     keep_for_good()
     return module
-
-
-def _forbid_second_attempts() -> None:
-    """A connection that broke is not asked again: the provider may have done the work, and would be paid twice."""
-    handler = importlib.import_module("litellm.llms.custom_httpx.http_handler").AsyncHTTPHandler
-
-    async def give_up(*_: object, **__: object) -> None:
-        raise sys.exc_info()[1] or RuntimeError("asked for a second attempt without a failed first one")
-
-    handler.single_connection_post_request = give_up
