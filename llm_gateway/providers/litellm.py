@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import asyncio
 import traceback
 from collections.abc import AsyncIterator, Callable
 from typing import Any, Final
-
-import orjson
 
 from core.logging import get_logger
 from llm_gateway.providers.chat_sources import ChatSource, LitellmChat, NativeChat
@@ -31,10 +28,8 @@ _TRANSLATIONS: Final[dict[Endpoint, Callable[[Litellm, ProviderCall], Translatio
     "chat": ChatTranslation,
     "messages": MessagesTranslation,
     "responses": ResponsesTranslation,
-    "count_tokens": MessagesTranslation,
 }
 _LITELLMS_OWN: Final = frozenset({"thinking_blocks", "provider_specific_fields", "cache_control"})
-_TOKENIZER_OF: Final = "gpt-4o"
 
 
 class TranslatedAnswer:
@@ -77,8 +72,6 @@ class LitellmProvider:
         litellm = await self._module.get()
         if call.endpoint == "embeddings":
             return await self._embeddings(litellm, call)
-        if call.endpoint == "count_tokens":
-            return await _count_tokens(litellm, call)
         translation = _translation(litellm, call)
         source = await self._ask(litellm, call, translation.chat_body)
         pieces = translation.stream(source) if call.stream else _once(translation.whole(source))
@@ -141,19 +134,6 @@ def _translation(litellm: Litellm, call: ProviderCall) -> Translation:
         raise
     except Exception as error:  # whatever it stumbled over, nobody was asked, and asking elsewhere would not help
         raise ProviderFailure(FailureKind.UNTRANSLATABLE) from error
-
-
-async def _count_tokens(litellm: Litellm, call: ProviderCall) -> TranslatedAnswer:
-    """What the prompt counts by OpenAI's tokenizer: near, not exact. That of the model would have to be downloaded."""
-    chat = _translation(litellm, call).chat_body
-    count = await asyncio.to_thread(
-        litellm.sdk.token_counter,
-        model=_TOKENIZER_OF,
-        messages=chat["messages"],
-        tools=chat.get("tools"),
-        use_default_image_token_count=True,
-    )
-    return _ready(orjson.dumps({"input_tokens": count}))
 
 
 def _place(error: Exception) -> str:

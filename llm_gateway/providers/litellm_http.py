@@ -16,6 +16,8 @@ def tame(handler: Any) -> None:  # Any: litellm's AsyncHTTPHandler
     A second attempt would have the provider work, and be paid, twice. And a stream that is left early would keep its
     connection, the provider would go on writing to nobody: litellm's own `aclose` does not reach the response.
     """
+    if handler.single_connection_post_request is _give_up:
+        return
     post = handler.post
 
     async def noted_post(*args: Any, **kwargs: Any) -> Any:
@@ -25,11 +27,12 @@ def tame(handler: Any) -> None:  # Any: litellm's AsyncHTTPHandler
             opened.append(response)
         return response
 
-    async def give_up(*_: object, **__: object) -> None:
-        raise sys.exc_info()[1] or RuntimeError("asked for a second attempt without a failed first one")
-
     handler.post = noted_post
-    handler.single_connection_post_request = give_up
+    handler.single_connection_post_request = _give_up
+
+
+async def _give_up(*_: object, **__: object) -> None:
+    raise sys.exc_info()[1] or RuntimeError("asked for a second attempt without a failed first one")
 
 
 async def close_all(responses: list[Any]) -> None:

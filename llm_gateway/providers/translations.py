@@ -51,7 +51,7 @@ _NO_USE_ELSEWHERE: Final = frozenset(
 
 def translatable_fields(endpoint: Endpoint, body: dict[str, Any]) -> dict[str, Any]:  # Any: JSON
     """The fields that can be put into other words. Raises: ProviderFailure naming one that cannot."""
-    known = _FIELDS["messages" if endpoint == "count_tokens" else endpoint]
+    known = _FIELDS[endpoint]
     unknown = {name for name, value in body.items() if value is not None} - known - _NO_USE_ELSEWHERE
     if unknown:
         raise ProviderFailure(FailureKind.REJECTED, 400, code="unsupported_parameter", param=min(unknown))

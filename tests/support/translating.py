@@ -98,7 +98,7 @@ async def asker_of(catalog: Catalog) -> AsyncIterator[Asker]:
     tasks = DetachedTasks()
     translating = LitellmProvider(native, tasks)
     try:
-        yield Asker(catalog, Providers(native=native, translating=translating))
+        yield Asker(catalog, Providers(native=native, translating=translating, counting=native))
     finally:
         await tasks.drain(5)
         await translating.aclose()
