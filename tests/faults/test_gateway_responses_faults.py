@@ -51,10 +51,12 @@ async def cost(database: asyncpg.Connection, caller: Caller, outcome: str) -> in
     return int(row["cost_nano_usd"])
 
 
-async def prompt_cost(gateway: GatewayServer, caller: Caller, database: asyncpg.Connection, fake: FakeProvider) -> int:
+async def prompt_cost(
+    gateway: GatewayServer, caller: Caller, database: asyncpg.Connection, fake_provider: FakeProvider, **fields: object
+) -> int:
     """What this prompt is charged when nobody counts it."""
-    fake.script(Step(output_tokens=1, usage="missing"))
-    await stream(gateway, caller, max_output_tokens=20)
+    fake_provider.script(Step(output_tokens=1, usage="missing"))
+    await stream(gateway, caller, **fields)
     return await cost(database, caller, "ok") - OUTPUT_NANO_USD
 
 
@@ -81,9 +83,10 @@ async def test_a_broken_stream_ends_with_an_error_event_and_costs_what_came(
     database: asyncpg.Connection,
     fake_provider: FakeProvider,
 ) -> None:
-    of_prompt = await prompt_cost(gateway, await new_caller(stack, database), database, fake_provider)
+    fields: Json = {"model": model, "max_output_tokens": 20}
+    of_prompt = await prompt_cost(gateway, await new_caller(stack, database), database, fake_provider, **fields)
     fake_provider.script(step)
-    *events, last = await stream(gateway, caller, model=model, max_output_tokens=20)
+    *events, last = await stream(gateway, caller, **fields)
     assert last["type"] == "error"
     assert last["code"] == last["error"]["code"] == code
     assert last["message"] == last["error"]["message"]
