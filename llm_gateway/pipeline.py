@@ -121,7 +121,13 @@ class Pipeline:
         return caller
 
     def _plan(self, format_: Format, caller: Caller, request: FormatRequest, model: PublicModel) -> Plan:
-        routes = order_routes(self.catalog, model, rests=self.cooldowns.rests, allows=caller.policy.allows_model)
+        routes = order_routes(
+            self.catalog,
+            model,
+            endpoint=format_.endpoint,
+            rests=self.cooldowns.rests,
+            allows=caller.policy.allows_model,
+        )
         return plan_call(format_, request, routes, caller.policy)
 
     def _count_refusal(self, format_: Format, client: Client, error: ButtressError) -> None:
@@ -244,6 +250,9 @@ class Pipeline:
         order = attempts(call.plan.hops)
         too_dear: LimitExceeded | CallTooLarge | None = None
         for position, hop in enumerate(order):
+            if position + 1 < len(order) and self.cooldowns.rests(hop.deployment.id):
+                continue  # since the plan was made
+            self.cooldowns.asking(hop.deployment.id)
             try:
                 if call.needs_more(hop):
                     hold = await call.hold_more(hop)

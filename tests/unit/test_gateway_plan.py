@@ -48,7 +48,9 @@ def catalog(tmp_path: Path) -> Catalog:
 def planned(catalog: Catalog, policy: Policy | None = None, **fields: object) -> Plan:
     policy = policy or Policy()
     request = CHAT.parse(orjson.dumps({**ASK, **fields}), {}, max_json_depth=8)
-    routes = order_routes(catalog, catalog.find("cheap"), rests=lambda _: False, allows=policy.allows_model)
+    routes = order_routes(
+        catalog, catalog.find("cheap"), endpoint="chat", rests=lambda _: False, allows=policy.allows_model
+    )
     return plan_call(CHAT, request, routes, policy)
 
 
@@ -91,7 +93,7 @@ def test_a_fallback_that_the_caller_may_not_use_is_no_fallback(catalog: Catalog)
 def test_a_deployment_without_a_price_for_what_is_asked_is_left_out(catalog: Catalog) -> None:
     body = {"model": "cheap", "max_tokens": 9, "cache_control": {"type": "ephemeral"}, "messages": ASK["messages"]}
     request = MESSAGES.parse(orjson.dumps(body), {}, max_json_depth=8)
-    routes = order_routes(catalog, catalog.find("cheap"), rests=lambda _: False)
+    routes = order_routes(catalog, catalog.find("cheap"), endpoint="chat", rests=lambda _: False)
     with pytest.raises(InvalidInput) as refused:
         plan_call(MESSAGES, request, routes, Policy())
     assert (refused.value.details or {})["param"] == "cache_control"
