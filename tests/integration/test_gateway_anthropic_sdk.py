@@ -136,14 +136,14 @@ async def test_what_the_client_sends_reaches_the_provider_and_its_token_does_not
         {"type": "document", "source": {"type": "text", "media_type": "text/plain", "data": "Notes."}},
     ]
     async with gateway.anthropic(caller) as client:
-        await client.messages.create(
+        await client.beta.messages.create(
             model=MODEL,
             max_tokens=10**6,
             messages=[{"role": "user", "content": blocks}],
             system="Be brief.",
             stop_sequences=["\n"],
             metadata={"user_id": "u-1"},
-            extra_headers={"anthropic-beta": "interleaved-thinking-2025-05-14, mcp-client-2025-11-20"},
+            betas=["interleaved-thinking-2025-05-14", "mcp-client-2025-11-20"],
         )
     [seen] = fake_provider.requests()
     assert json.loads(seen.body) == {
