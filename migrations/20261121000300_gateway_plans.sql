@@ -39,7 +39,7 @@ create unique index plans_have_one_default on gateway.plans (is_default) where i
 comment on index gateway.plans_have_one_default is 'Two defaults would make the limits of a user without a plan a matter of luck.';
 
 create table gateway.limits (
-    scope text not null
+    scope text collate "C" not null
         constraint scope_is_known check (scope in ('user', 'key', 'workspace')),
     subject_id uuid not null,
     plan text references gateway.plans (name) on update cascade,
@@ -73,7 +73,7 @@ comment on index gateway.limits_of_plan is 'Behind the foreign key: renaming or 
 
 create view gateway.effective_limits with (security_invoker = true) as
 select
-    'user' as scope,
+    'user' collate "C" as scope,
     users.id as subject_id,
     coalesce(own.requests_per_minute, plans.requests_per_minute) as requests_per_minute,
     coalesce(own.tokens_per_minute, plans.tokens_per_minute) as tokens_per_minute,

@@ -1,263 +1,141 @@
 -- A held call ends once: settled, voided or expired. Whoever deletes its hold decides; everybody later is told what was decided.
-create function gateway.finish_call(
+create function gateway.finish(
     p_now timestamptz,
-    p_request_id text,
-    p_attempt uuid,
-    p_state text,
-    p_outcome text,
-    p_estimated boolean,
-    p_deployment text,
-    p_input_tokens bigint,
-    p_cached_input_tokens bigint,
-    p_output_tokens bigint,
-    p_cost_nano_usd bigint
+    p_request_ids text[],
+    p_attempts uuid[],
+    p_states text[],
+    p_outcomes text[],
+    p_estimated boolean[],
+    p_endpoints text[],
+    p_deployments text[],
+    p_counts integer[],
+    p_costs bigint[]
 )
-returns text
+returns text[]
 language plpgsql
 set search_path = ''
-set enable_seqscan = off -- a small table is no reason to read every dead version of a hot row
 as $$
 declare
-    h gateway.holds;
-    m gateway.meters;
-    v_ours boolean := false;
-    v_now timestamptz;
-    v_now_ns bigint;
-    v_month date;
+    r record;
+    m record;
+    v_states text[] := array_fill(null::text, array[cardinality(p_request_ids)]);
+    v_now_ns bigint := (extract(epoch from p_now) * 1000000)::bigint * 1000;
+    v_today date := p_now at time zone 'UTC';
+    v_month date := date_trunc('month', p_now at time zone 'UTC');
     v_token_ns bigint;
-    v_returned_ns bigint;
-    v_tokens bigint := p_input_tokens + p_cached_input_tokens + p_output_tokens;
+    v_given_back_ns bigint;
 begin
-    select * into h from gateway.holds where request_id = p_request_id;
-    if found and (p_attempt is null or p_attempt = h.attempt) then
-        select * into m from gateway.meters where scope = 'user' and subject_id = h.user_id for no key update;
-        v_now := coalesce(p_now, clock_timestamp());
-        delete from gateway.holds
-        where request_id = p_request_id and attempt = h.attempt and (p_state <> 'expired' or lease_expires_at <= v_now);
-        v_ours := found;
-    end if;
-    if not v_ours then
-        return coalesce(
-            (select state from gateway.usage where request_id = p_request_id order by settled_at desc limit 1), 'unknown'
-        );
-    end if;
-
-    if p_state = 'expired' then
-        p_input_tokens := h.tokens;
-        p_cost_nano_usd := h.cost_nano_usd;
-        v_tokens := h.tokens;
-    end if;
-
-    v_now_ns := (extract(epoch from v_now) * 1000000)::bigint * 1000;
-    v_month := date_trunc('month', v_now at time zone 'UTC');
-    if v_month > m.month then
-        m.month := v_month;
-        m.month_nano_usd := 0;
-    end if;
-
-    v_token_ns := gateway.unit_ns(m.tokens_limit);
-    if v_tokens > h.tokens then
-        m.tokens_tat_ns := least(
-            greatest(m.tokens_tat_ns, v_now_ns) + (v_tokens - h.tokens)::numeric * v_token_ns, 8000000000000000000
-        );
-    else
-        -- Given back is at most what of the call's own stretch of time has not passed yet: what has passed was refilled
-        -- already, and returning it a second time would let more through than the limit. Its stretch ends where it ended at
-        -- the hold, less whatever has been given back since.
-        v_returned_ns := greatest(
-            0, least((h.tokens - v_tokens) * v_token_ns, h.user_tokens_end_ns - m.tokens_returned_ns - v_now_ns)
-        );
-        m.tokens_tat_ns := m.tokens_tat_ns - v_returned_ns;
-        m.tokens_returned_ns := m.tokens_returned_ns + v_returned_ns;
-    end if;
-
-    update gateway.meters set
-        tokens_tat_ns = m.tokens_tat_ns,
-        tokens_returned_ns = m.tokens_returned_ns,
-        in_flight = in_flight - 1,
-        month = m.month,
-        held_nano_usd = held_nano_usd - h.cost_nano_usd,
-        month_nano_usd = m.month_nano_usd + p_cost_nano_usd
-    where scope = 'user' and subject_id = h.user_id;
-
-    insert into gateway.usage (
-        request_id, settled_at, held_at, user_id, workspace_id, state, outcome, estimated, model, deployment,
-        input_tokens, cached_input_tokens, output_tokens, cost_nano_usd, held_tokens, held_nano_usd
-    ) values (
-        p_request_id, v_now, h.held_at, h.user_id, h.workspace_id, p_state, p_outcome, p_estimated, h.model, p_deployment,
-        p_input_tokens, p_cached_input_tokens, p_output_tokens, p_cost_nano_usd, h.tokens, h.cost_nano_usd
-    );
-    return p_state;
-end
-$$;
-comment on function gateway.finish_call(timestamptz, text, uuid, text, text, boolean, text, bigint, bigint, bigint, bigint) is
-    'The hold has become a usage row and its meter has moved from held to spent; returns the state the call is in now, or unknown. Granted to nobody.';
-
-create function gateway.settle_at(
-    p_now timestamptz,
-    p_request_id text,
-    p_outcome text,
-    p_estimated boolean,
-    p_deployment text,
-    p_input_tokens bigint,
-    p_cached_input_tokens bigint,
-    p_output_tokens bigint,
-    p_cost_nano_usd bigint
-)
-returns text
-language plpgsql
-set search_path = ''
-as $$
-begin
-    if not coalesce(
-        p_input_tokens between 0 and 1000000000 and p_cached_input_tokens between 0 and 1000000000
-        and p_output_tokens between 0 and 1000000000 and p_cost_nano_usd between 0 and 1000000000000000, false
-    ) then
-        raise exception 'a settlement needs tokens and cost in range' using errcode = 'invalid_parameter_value';
-    end if;
-    return gateway.finish_call(
-        p_now, p_request_id, null, 'settled', p_outcome, p_estimated, p_deployment,
-        p_input_tokens, p_cached_input_tokens, p_output_tokens, p_cost_nano_usd
-    );
-end
-$$;
-comment on function gateway.settle_at(timestamptz, text, text, boolean, text, bigint, bigint, bigint, bigint) is
-    'gateway.settle with the clock as an argument (null: the database''s own), for tests. Granted to nobody.';
-
-create function gateway.settle(
-    p_request_id text,
-    p_outcome text,
-    p_estimated boolean,
-    p_deployment text,
-    p_input_tokens bigint,
-    p_cached_input_tokens bigint,
-    p_output_tokens bigint,
-    p_cost_nano_usd bigint
-)
-returns text
-language plpgsql
-security definer
-set search_path = ''
-as $$
-begin
-    return gateway.settle_at(
-        null, p_request_id, p_outcome, p_estimated, p_deployment,
-        p_input_tokens, p_cached_input_tokens, p_output_tokens, p_cost_nano_usd
-    );
-end
-$$;
-comment on function gateway.settle(text, text, boolean, text, bigint, bigint, bigint, bigint) is
-    'The call has cost this, once. Returns the state the call is in: settled, or what somebody else made it before (voided, expired), or unknown.';
-
-create function gateway.void(p_request_id text, p_attempt uuid default null)
-returns text
-language plpgsql
-security definer
-set search_path = ''
-as $$
-begin
-    return gateway.finish_call(null, p_request_id, p_attempt, 'voided', null, false, null, 0, 0, 0, 0);
-end
-$$;
-comment on function gateway.void(text, uuid) is
-    'The call has cost nothing, but counts as a request. With an attempt only the hold made by that attempt is voided. Returns the state like gateway.settle.';
-
-create function gateway.renew_at(p_now timestamptz, p_request_id text, p_lease_ms integer)
-returns boolean
-language plpgsql
-set search_path = ''
-as $$
-begin
-    if not coalesce(p_lease_ms between 1000 and 3600000, false) then
-        raise exception 'a renewal needs a lease in range' using errcode = 'invalid_parameter_value';
-    end if;
-    update gateway.holds
-    set lease_expires_at = greatest(
-        lease_expires_at, coalesce(p_now, clock_timestamp()) + p_lease_ms * interval '1 millisecond'
-    )
-    where request_id = p_request_id;
-    return found;
-end
-$$;
-comment on function gateway.renew_at(timestamptz, text, integer) is
-    'gateway.renew with the clock as an argument (null: the database''s own), for tests. Granted to nobody.';
-
-create function gateway.renew(p_request_id text, p_lease_ms integer)
-returns boolean
-language plpgsql
-security definer
-set search_path = ''
-as $$
-begin
-    return gateway.renew_at(null, p_request_id, p_lease_ms);
-end
-$$;
-comment on function gateway.renew(text, integer) is
-    'The hold lives at least this much longer (true), or is there no longer (false). A renewal never shortens a lease.';
-
-create function gateway.reap_at(p_now timestamptz, p_at_most integer)
-returns integer
-language plpgsql
-set search_path = ''
-as $$
-declare
-    v_now timestamptz := coalesce(p_now, clock_timestamp());
-    v_request_ids text[];
-    v_request_id text;
-    v_reaped integer := 0;
-begin
-    select array_agg(due.request_id) into v_request_ids
-    from (
-        select request_id from gateway.holds
-        where lease_expires_at <= v_now
-        order by lease_expires_at
-        limit least(p_at_most, 1000)
-    ) as due;
-    if v_request_ids is null then
-        return 0;
-    end if;
-
-    perform from gateway.meters
-    where scope = 'user'
-        and subject_id in (select user_id from gateway.holds where request_id = any (v_request_ids))
-    order by scope, subject_id
-    for no key update;
-
-    foreach v_request_id in array v_request_ids loop
-        -- finished by somebody else meanwhile, or renewed: then it is not ours to count
-        if exists (select from gateway.holds where request_id = v_request_id and lease_expires_at <= v_now)
-            and gateway.finish_call(p_now, v_request_id, null, 'expired', 'unknown', true, null, 0, 0, 0, 0) = 'expired' then
-            v_reaped := v_reaped + 1;
-        end if;
+    for r in
+        with gone as (
+            delete from gateway.holds
+            where request_id = any (p_request_ids)
+                and coalesce(attempt = p_attempts[array_position(p_request_ids, request_id)], true)
+                and (p_states[array_position(p_request_ids, request_id)] <> 'expired' or lease_expires_at <= p_now)
+            returning *, array_position(p_request_ids, request_id) as n
+        ),
+        used as (
+            select
+                gone.*,
+                p_states[n] as state,
+                p_counts[9 * n - 8] + case p_states[n] when 'expired' then tokens else 0 end as input_tokens,
+                case p_states[n] when 'settled' then p_costs[n] when 'expired' then cost_nano_usd else 0 end as spent_nano_usd
+            from gone
+        ),
+        written as (
+            insert into gateway.usage (
+                request_id, settled_at, held_at, user_id, key_id, workspace_id, cost_nano_usd, held_nano_usd, held_tokens,
+                input_tokens, cached_input_tokens, cache_write_5m_tokens, cache_write_1h_tokens, input_audio_tokens,
+                output_tokens, reasoning_tokens, output_audio_tokens, images,
+                estimated, state, outcome, endpoint, model, deployment
+            )
+            select
+                request_id, p_now, held_at, user_id, key_id, workspace_id, spent_nano_usd, cost_nano_usd, tokens,
+                input_tokens, p_counts[9 * n - 7], p_counts[9 * n - 6], p_counts[9 * n - 5], p_counts[9 * n - 4],
+                p_counts[9 * n - 3], p_counts[9 * n - 2], p_counts[9 * n - 1], p_counts[9 * n],
+                p_estimated[n], state, p_outcomes[n], p_endpoints[n], model, p_deployments[n]
+            from used
+        )
+        select
+            charged.scope,
+            charged.subject_id,
+            count(*) as calls,
+            array_agg(n order by n) as places,
+            array_agg(charged.end_ns order by n) as ends_ns,
+            array_agg(tokens order by n) as held_tokens,
+            sum(tokens) as all_held_tokens,
+            sum(cost_nano_usd) as all_held_nano_usd,
+            array_agg(charged.tokens_used order by n) as tokens,
+            sum(charged.tokens_used) as all_tokens,
+            sum(spent_nano_usd) as all_nano_usd
+        from used
+        cross join lateral (
+            select input_tokens + p_counts[9 * n - 7]::bigint + p_counts[9 * n - 6] + p_counts[9 * n - 5] + p_counts[9 * n - 4]
+                + p_counts[9 * n - 3] + p_counts[9 * n - 2] + p_counts[9 * n - 1] as tokens_used
+        ) as counted
+        cross join lateral (
+            values
+                ('user', user_id, user_tokens_end_ns, tokens_used),
+                ('key', key_id, key_tokens_end_ns, tokens_used),
+                ('workspace', workspace_id, workspace_tokens_end_ns, tokens_used)
+        ) as charged (scope, subject_id, end_ns, tokens_used)
+        where charged.subject_id is not null
+        group by charged.scope, charged.subject_id
+        order by charged.scope, charged.subject_id
+    loop
+        select scope, subject_id, tokens_tat_ns, tokens_limit, tokens_returned_ns into m
+        from gateway.meters
+        where scope = r.scope and subject_id = r.subject_id;
+        v_token_ns := (60000000000 + greatest(m.tokens_limit, 1) - 1) / greatest(m.tokens_limit, 1);
+        for i in 1 .. r.calls loop
+            v_states[r.places[i]] := p_states[r.places[i]];
+            if m.tokens_limit is null then
+                continue; -- no rate has ever been kept
+            elsif r.tokens[i] > r.held_tokens[i] then
+                m.tokens_tat_ns := least(
+                    greatest(m.tokens_tat_ns, v_now_ns) + (r.tokens[i] - r.held_tokens[i])::numeric * v_token_ns,
+                    8000000000000000000
+                );
+            else
+                -- Given back is at most what of the call's own stretch of time has not passed yet: what has passed was refilled
+                -- already, and returning it a second time would let more through than the limit. Its stretch ends where it
+                -- ended at the hold, less whatever has been given back since.
+                v_given_back_ns := greatest(0, least(
+                    (r.held_tokens[i] - r.tokens[i]) * v_token_ns, r.ends_ns[i] - m.tokens_returned_ns - v_now_ns
+                ));
+                m.tokens_tat_ns := m.tokens_tat_ns - v_given_back_ns;
+                m.tokens_returned_ns := m.tokens_returned_ns + v_given_back_ns;
+            end if;
+        end loop;
+        update gateway.meters set
+            tokens_tat_ns = m.tokens_tat_ns,
+            tokens_returned_ns = m.tokens_returned_ns,
+            in_flight = in_flight - r.calls,
+            held_tokens = held_tokens - r.all_held_tokens,
+            held_nano_usd = held_nano_usd - r.all_held_nano_usd,
+            day = greatest(day, v_today),
+            day_tokens = case when day < v_today then 0 else day_tokens end + r.all_tokens,
+            day_nano_usd = case when day < v_today then 0 else day_nano_usd end + r.all_nano_usd,
+            month = greatest(month, v_month),
+            month_nano_usd = case when month < v_month then 0 else month_nano_usd end + r.all_nano_usd
+        where scope = r.scope and subject_id = r.subject_id;
     end loop;
-    return v_reaped;
+
+    if array_position(v_states, null) is not null then
+        -- somebody was faster, or there never was such a hold
+        if cardinality(p_request_ids) > (select count(distinct id) from unnest(p_request_ids) as id) then
+            raise exception 'a batch finishes each call once' using errcode = 'invalid_parameter_value';
+        end if;
+        select array_agg(
+            coalesce(v_states[n], (
+                select usage.state from gateway.usage where usage.request_id = p_request_ids[n] order by settled_at desc limit 1
+            ), 'unknown') order by n
+        ) into v_states
+        from generate_subscripts(p_request_ids, 1) as n;
+    end if;
+    return v_states;
 end
 $$;
-comment on function gateway.reap_at(timestamptz, integer) is
-    'gateway.reap with the clock (null: the database''s own) and the size of the batch as arguments, for tests. Granted to nobody.';
+comment on function gateway.finish(timestamptz, text[], uuid[], text[], text[], boolean[], text[], text[], integer[], bigint[]) is
+    'The holds have become usage rows and their meters, which must be locked, have moved from held to used. Each call stands here once. Where an attempt is given only the hold it made is finished; a call expires only when its lease has run out. Nine counts a call, in the order of the columns of gateway.usage. Returns the state each call is in now, or unknown. Granted to nobody.';
 
-create function gateway.reap()
-returns integer
-language plpgsql
-security definer
-set search_path = ''
-as $$
-begin
-    return gateway.reap_at(null, 100);
-end
-$$;
-comment on function gateway.reap() is
-    'Up to a hundred holds whose lease has run out have been settled at what they held, flagged as estimates: never a silent refund. Returns how many.';
-
-revoke all on function gateway.finish_call(timestamptz, text, uuid, text, text, boolean, text, bigint, bigint, bigint, bigint) from public;
-revoke all on function gateway.settle_at(timestamptz, text, text, boolean, text, bigint, bigint, bigint, bigint) from public;
-revoke all on function gateway.settle(text, text, boolean, text, bigint, bigint, bigint, bigint) from public;
-revoke all on function gateway.void(text, uuid) from public;
-revoke all on function gateway.renew_at(timestamptz, text, integer) from public;
-revoke all on function gateway.renew(text, integer) from public;
-revoke all on function gateway.reap_at(timestamptz, integer) from public;
-revoke all on function gateway.reap() from public;
-grant execute on function gateway.settle(text, text, boolean, text, bigint, bigint, bigint, bigint) to gateway_service;
-grant execute on function gateway.void(text, uuid) to gateway_service;
-grant execute on function gateway.renew(text, integer) to gateway_service;
-grant execute on function gateway.reap() to gateway_service;
+revoke all on function gateway.finish(timestamptz, text[], uuid[], text[], text[], boolean[], text[], text[], integer[], bigint[]) from public;

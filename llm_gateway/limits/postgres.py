@@ -1,12 +1,12 @@
-"""The ledger in PostgreSQL: one function call a step (migrations/*_gateway_*.sql), within a second or not at all."""
+"""The ledger in PostgreSQL: many calls in one statement (migrations/*_gateway_post.sql), in a second or not at all."""
 
 from __future__ import annotations
 
 import asyncio
 import random
+from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, cast
 from uuid import UUID, uuid4
 
 import asyncpg
@@ -14,9 +14,9 @@ import asyncpg
 from core.errors import ButtressError, InternalFault, Unavailable
 from core.logging import get_logger
 from core.postgres import database_errors, lend
+from llm_gateway.limits.batching import Batch, Batches, Posting
 from llm_gateway.limits.ledger import Hold, HoldRequest, Ledger, LimitState, Usage
 from llm_gateway.limits.rules import Answer, hold_from_answer
-from llm_gateway.limits.turns import Turns
 
 if TYPE_CHECKING:
     Pool = asyncpg.Pool[asyncpg.Record]
@@ -28,16 +28,20 @@ ATTEMPTS: Final = 3
 # A hold whose answer was lost is looked for until no statement can be running any more that would still make it.
 UNDO_AFTER_S: Final = (0.05, 1.0, 6.0, 30.0)
 MOST_UNDOING: Final = 1000
-# Statements about one user queue for the row of their meter. Past two at a time PostgreSQL only gets slower handing the
-# lock on (measured: docs/decisions/0063), and one busy user would take every connection of the pool.
-AT_ONCE_FOR_ONE_USER: Final = 2
 MOST_CALLS_REMEMBERED: Final = 10_000
+UPKEEP_TIMEOUT_S: Final = 600
 
-_HOLD: Final = "select * from gateway.hold($1, $2, $3, $4, $5, $6, $7, $8)"
-_SETTLE: Final = "select gateway.settle($1, $2, $3, $4, $5, $6, $7, $8)"
-_VOID: Final = "select gateway.void($1, $2)"
+_POST: Final = (
+    "select * from gateway.post($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18)"
+)
+_FINISHED_COLUMNS: Final = 9
+_COUNTS_COLUMN: Final = 7
+_NEW_COLUMNS: Final = 9
+_NO_COUNTS: Final = (0,) * 9
+_REPRICE: Final = "select * from gateway.reprice($1, $2, $3)"
 _RENEW: Final = "select gateway.renew($1, $2)"
 _REAP: Final = "select gateway.reap()"
+_UPKEEP: Final = "select gateway.upkeep()"
 
 # Nothing has happened, or what has happened is recognised: the same call may be sent again.
 _WORTH_REPEATING: Final = (
@@ -53,13 +57,6 @@ _WORTH_REPEATING: Final = (
 )
 
 
-@dataclass(slots=True)
-class _Sending:
-    """Whether the database may have seen the statement."""
-
-    begun: bool = False
-
-
 class PostgresLedger(Ledger):
     """Holds and settles through `pool`, whose login is gateway_service.
 
@@ -69,62 +66,62 @@ class PostgresLedger(Ledger):
     def __init__(self, pool: Pool, *, deadline_s: float = DEADLINE_S) -> None:
         self._pool = pool
         self._deadline_s = deadline_s
-        self._turns = Turns(AT_ONCE_FOR_ONE_USER)
+        self._batches = Batches(self._send, deadline_s=deadline_s, too_late=_ledger_unavailable)
         self._users: dict[str, UUID] = {}
         self._undoing: set[asyncio.Task[None]] = set()
         self._closing = asyncio.Event()
 
     async def hold(self, request: HoldRequest) -> Hold:
         attempt = uuid4()
-        sending = _Sending()
         arguments = (
             request.request_id,
             attempt,
             request.user_id,
+            request.key_id,
             request.workspace_id,
             request.model,
             request.tokens,
             request.cost_nano_usd,
             _milliseconds(request.lease_s),
         )
+        posting = self._batches.put(arguments, request.user_id, finished=False)
         try:
-            answer = await self._ask(_HOLD, arguments, request.user_id, sending)
+            row = await posting.answer
         except BaseException:
             # Cancelled, timed out or cut off: the hold may stand all the same, and nobody will settle it.
-            if sending.begun:
+            if posting.sent:
                 self._undo_later(request.request_id, attempt)
             raise
-        hold = hold_from_answer(request.request_id, request.tokens, request.cost_nano_usd, _answer(answer))
+        hold = hold_from_answer(request.request_id, request.tokens, request.cost_nano_usd, _answer(row))
         if len(self._users) >= MOST_CALLS_REMEMBERED:
             del self._users[next(iter(self._users))]
         self._users[request.request_id] = request.user_id
         return hold
 
     async def reprice(self, request_id: str, tokens: int, cost_nano_usd: int) -> Hold:
-        raise _ledger_unavailable()
-
-    async def upkeep(self) -> None:
-        return None
+        row = await self._ask(_REPRICE, (request_id, tokens, cost_nano_usd))
+        return hold_from_answer(request_id, tokens, cost_nano_usd, _answer(row))
 
     async def settle(self, request_id: str, usage: Usage) -> None:
-        arguments = (
-            request_id,
-            usage.outcome,
-            usage.estimated,
-            usage.deployment,
-            usage.counts.prompt_tokens - usage.counts.cached_input,
-            usage.counts.cached_input,
-            usage.counts.output_tokens,
-            usage.cost_nano_usd,
+        counts = usage.counts
+        by_class = (
+            counts.input,
+            counts.cached_input,
+            counts.cache_write_5m,
+            counts.cache_write_1h,
+            counts.input_audio,
+            counts.output,
+            counts.reasoning,
+            counts.output_audio,
+            counts.images,
         )
-        state = (await self._ask(_SETTLE, arguments, self._users.get(request_id)))[0]
-        self._users.pop(request_id, None)
+        how = ("settled", usage.outcome, usage.estimated, usage.endpoint, usage.deployment)
+        state = await self._finish(request_id, None, *how, by_class, usage.cost_nano_usd)
         if state != "settled":
             log.warning("settled_too_late", request_id=request_id, state=state, cost_nano_usd=usage.cost_nano_usd)
 
     async def void(self, request_id: str) -> None:
-        await self._ask(_VOID, (request_id, None), self._users.get(request_id))
-        self._users.pop(request_id, None)
+        await self._void(request_id, None)
 
     async def renew(self, request_id: str, lease_s: float) -> bool:
         return bool((await self._ask(_RENEW, (request_id, _milliseconds(lease_s))))[0])
@@ -135,25 +132,63 @@ class PostgresLedger(Ledger):
             log.warning("holds_expired", count=reaped)
         return reaped
 
+    async def upkeep(self) -> None:
+        while (step := await self._upkeep_step()) is not None:
+            log.info("books_kept", step=step)
+
+    async def _upkeep_step(self) -> str | None:
+        with database_errors():
+            async with lend(self._pool) as connection, connection.transaction():
+                # the pool's own limit is for what somebody waits for; this may read all the calls of a day
+                await connection.execute(f"set local statement_timeout = '{UPKEEP_TIMEOUT_S}s'")
+                step: str | None = await connection.fetchval(_UPKEEP, timeout=UPKEEP_TIMEOUT_S)
+        return step
+
     async def aclose(self) -> None:
         self._closing.set()
         if self._undoing:
             await asyncio.wait(set(self._undoing), timeout=3 * max(self._deadline_s, DEADLINE_S))
 
-    async def _ask(
-        self,
-        query: str,
-        arguments: tuple[object, ...],
-        user_id: UUID | None = None,
-        sending: _Sending | None = None,
-    ) -> asyncpg.Record:
+    async def _void(self, request_id: str, attempt: UUID | None) -> str:
+        return await self._finish(request_id, attempt, "voided", None, False, None, None, _NO_COUNTS, 0)
+
+    async def _finish(self, request_id: str, *rest: object) -> str:
+        """The state the call is in."""
+        posting = self._batches.put((request_id, *rest), self._users.get(request_id), finished=True)
+        state = str((await posting.answer)[0])
+        self._users.pop(request_id, None)
+        return state
+
+    async def _send(self, batch: Batch) -> None:
+        """Every posting of the batch has its answer; one that the database cannot accept fails by itself."""
+        try:
+            rows = await self._post(batch)
+        except InternalFault as error:
+            if len(batch) == 1:
+                batch.fail(error)
+                return
+            for one in batch.one_by_one():
+                await self._send(one)
+        except ButtressError as error:
+            batch.fail(error)
+        else:
+            batch.answer(rows)
+
+    async def _post(self, batch: Batch) -> list[asyncpg.Record]:
+        """An answer for each posting. Raises: Unavailable, and it may have happened; InternalFault, and it has not."""
+        finished = _columns(batch.finished, _FINISHED_COLUMNS)
+        # nine counts a call, one call after the other
+        finished[_COUNTS_COLUMN] = [count for counts in finished[_COUNTS_COLUMN] for count in cast("list[int]", counts)]
+        arguments = (*finished, *_columns(batch.new, _NEW_COLUMNS))
+        return await self._answers(_POST, arguments, given_up=lambda: batch.given_up)
+
+    async def _ask(self, query: str, arguments: tuple[object, ...]) -> asyncpg.Record:
         """The one row that the function answers.
 
         In a task of its own: asyncpg waits for a frozen server even while it is being cancelled, and no caller may.
         Raises: Unavailable, at the deadline at the latest; InternalFault for a statement the database cannot accept.
         """
-        answer = self._answer_in_turn(query, arguments, user_id, sending or _Sending())
-        task = asyncio.get_running_loop().create_task(answer)
+        task = asyncio.get_running_loop().create_task(self._answers(query, arguments))
         try:
             done, _ = await asyncio.wait({task}, timeout=self._deadline_s)
         except asyncio.CancelledError:
@@ -162,28 +197,22 @@ class PostgresLedger(Ledger):
         if not done:
             _abandon(task)
             raise _ledger_unavailable()
-        return task.result()
+        return task.result()[0]
 
-    async def _answer_in_turn(
-        self, query: str, arguments: tuple[object, ...], user_id: UUID | None, sending: _Sending
-    ) -> asyncpg.Record:
-        if user_id is None:
-            return await self._answer(query, arguments, sending)
-        async with self._turns.of(user_id):
-            return await self._answer(query, arguments, sending)
-
-    async def _answer(self, query: str, arguments: tuple[object, ...], sending: _Sending) -> asyncpg.Record:
+    async def _answers(
+        self, query: str, arguments: tuple[object, ...], *, given_up: Callable[[], bool] = lambda: False
+    ) -> list[asyncpg.Record]:
+        """What the function answers; asked again after a conflict or a lost connection, while somebody waits."""
         attempt = 1
         while True:
             try:
                 with database_errors():
                     async with lend(self._pool) as connection:
-                        sending.begun = True
-                        return (await connection.fetch(query, *arguments))[0]
+                        return list(await connection.fetch(query, *arguments))
             except InternalFault:
                 raise
             except ButtressError as error:
-                if attempt == ATTEMPTS or not isinstance(error.__cause__, _WORTH_REPEATING):
+                if attempt == ATTEMPTS or given_up() or not isinstance(error.__cause__, _WORTH_REPEATING):
                     raise _ledger_unavailable() from error
             await asyncio.sleep(random.uniform(0.005, 0.05) * attempt)  # noqa: S311 (jitter)
             attempt += 1
@@ -208,33 +237,33 @@ class PostgresLedger(Ledger):
     async def _undone(self, request_id: str, attempt: UUID) -> bool:
         """The hold is finished; False where there is none (yet), or nobody to ask."""
         try:
-            return str((await self._ask(_VOID, (request_id, attempt)))[0]) != "unknown"
+            return await self._void(request_id, attempt) != "unknown"
         except ButtressError:
             return False
 
 
+def _columns(postings: list[Posting], number: int) -> list[list[object]]:
+    """The arguments, an array each."""
+    if not postings:
+        return [[] for _ in range(number)]
+    return [list(column) for column in zip(*(posting.arguments for posting in postings), strict=True)]
+
+
 def _answer(row: asyncpg.Record) -> Answer:
-    in_the_way = {
-        "requests_per_minute": "requests",
-        "tokens_per_minute": "tokens",
-        "calls_in_flight": "in_flight",
-        "nano_usd_per_month": "month",
-    }.get(row["limit_name"])
+    """Columns: see gateway.answer."""
     return Answer(
-        verdict=row["verdict"],
-        limit_name=row["limit_name"],
-        retry_after_ms=row["retry_after_ms"] or 0,
-        state=_state(row, in_the_way) if in_the_way else None,
-        requests=_state(row, "requests"),
-        tokens=_state(row, "tokens"),
+        verdict=row[0],
+        scope=row[1] or "user",
+        limit_name=row[2] or "requests_per_minute",
+        retry_after_ms=row[3] or 0,
+        state=_state(row[4], row[5], row[6]),
+        requests=_state(row[7], row[8], row[9]),
+        tokens=_state(row[10], row[11], row[12]),
     )
 
 
-def _state(row: asyncpg.Record, name: str) -> LimitState | None:
-    if row["requests_limit"] is None:
-        return None
-    reset_ms = 0 if name == "in_flight" else row[f"{name}_reset_ms"]
-    return LimitState(row[f"{name}_limit"], row[f"{name}_remaining"], reset_ms / 1000)
+def _state(limit: int | None, remaining: int, reset_ms: int) -> LimitState | None:
+    return None if limit is None else LimitState(limit, remaining, reset_ms / 1000)
 
 
 def _milliseconds(seconds: float) -> int:
@@ -247,7 +276,7 @@ def _ledger_unavailable() -> Unavailable:
     )
 
 
-def _abandon(task: asyncio.Task[asyncpg.Record]) -> None:
+def _abandon(task: asyncio.Task[list[asyncpg.Record]]) -> None:
     """The task ends when it can, and nobody hears of it."""
     task.add_done_callback(lambda done: done.cancelled() or done.exception())
     task.cancel()

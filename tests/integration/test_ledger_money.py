@@ -24,13 +24,14 @@ async def test_money_held_is_not_there_for_others_until_it_is_given_back(clockwo
     await clockwork.hold(NOW_US, user_id, request_id="a", cost_nano_usd=800)
     refused = await clockwork.hold(NOW_US, user_id, cost_nano_usd=300)
     # the money may come back any moment: to send the caller away until next month would be a lie
-    assert (refused["limit_name"], refused["retry_after_ms"], refused["month_remaining"]) == (
+    assert (refused["limit_name"], refused["retry_after_ms"], refused["state_remaining"]) == (
         "nano_usd_per_month",
         1000,
         200,
     )
     await clockwork.settle(NOW_US, "a", cost_nano_usd=100)
-    assert (await clockwork.hold(NOW_US, user_id, cost_nano_usd=300))["month_remaining"] == 600
+    assert (await clockwork.hold(NOW_US, user_id, cost_nano_usd=901))["state_remaining"] == 900
+    assert (await clockwork.hold(NOW_US, user_id, cost_nano_usd=900))["verdict"] == "held"
 
 
 async def test_debt_blocks_calls_that_cost_until_the_month_is_over_and_no_others(clockwork: Clockwork) -> None:
@@ -39,7 +40,7 @@ async def test_debt_blocks_calls_that_cost_until_the_month_is_over_and_no_others
     await clockwork.hold(now_us, user_id, request_id="a", cost_nano_usd=1000)
     await clockwork.settle(now_us, "a", cost_nano_usd=1500)
     refused = await clockwork.hold(now_us, user_id, cost_nano_usd=1)
-    assert (refused["verdict"], refused["month_remaining"], refused["retry_after_ms"]) == ("refused", 0, 3_600_000)
+    assert (refused["verdict"], refused["state_remaining"], refused["retry_after_ms"]) == ("refused", 0, 3_600_000)
     assert (await clockwork.hold(now_us, user_id, cost_nano_usd=0))["verdict"] == "held"
     assert (await clockwork.hold(now_us + 3600 * SECOND_US, user_id, cost_nano_usd=1))["verdict"] == "held"
 

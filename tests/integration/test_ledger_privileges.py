@@ -10,10 +10,11 @@ import pytest
 from tests.support.ledger import TestLimits, new_user
 from tests.support.stack import RunningStack
 
-LEDGER = {"hold", "settle", "void", "renew", "reap"}
+LEDGER = {"post", "reprice", "renew", "reap", "upkeep"}
 BESIDE_IT = {"find_cached", "store_cached", "sweep_cache", "store_content", "sweep_contents", "standing"}
 CALLERS = {"find_callers", "note_use_of_keys"}
 GATEWAY_MAY_EXECUTE = LEDGER | BESIDE_IT | CALLERS
+NOTHING = ", ".join(["'{}'"] * 9)
 ROLES = ["anon", "authenticated", "service_role", "gateway_service"]
 
 
@@ -83,9 +84,11 @@ async def test_the_gateways_login_can_neither_read_nor_set_the_clock(
             "select * from gateway.meters",
             "select * from gateway.usage",
             "update gateway.limits set calls_in_flight = 100000",
-            "select * from gateway.hold_at(now(), 'x', gen_random_uuid(), gen_random_uuid(), null, 'm', 1, 1, 999)",
+            f"select * from gateway.post_at(now(), {NOTHING}, {NOTHING})",
+            "select gateway.reprice_at(now(), 'x', 1, 1)",
             "select gateway.reap_at('2100-01-01', 1000)",
-            "select gateway.finish_call(null, 'x', null, 'voided', null, false, null, 0, 0, 0, 0)",
+            f"select gateway.finish(now(), {NOTHING})",
+            "select gateway.upkeep_at(now())",
             "select id from auth.users",
             "create table gateway.mine (id integer)",
             "set role authenticated",
@@ -93,9 +96,18 @@ async def test_the_gateways_login_can_neither_read_nor_set_the_clock(
             with pytest.raises(asyncpg.InsufficientPrivilegeError):
                 await gateway.execute(statement)
         verdict = await gateway.fetchval(
-            "select verdict from gateway.hold($1, $2, $3, null, 'm', 1, 1, 1000)", uuid4().hex, uuid4(), user_id
+            f"select verdict from gateway.post({NOTHING}, array[$1], array[$2]::uuid[], array[$3]::uuid[],"
+            " array[null]::uuid[], array[null]::uuid[], '{m}', '{1}', '{1}', '{1000}')",
+            uuid4().hex,
+            uuid4(),
+            user_id,
         )
         assert verdict == "held"
+        with pytest.raises(asyncpg.InvalidParameterValueError, match="only the reaper"):
+            await gateway.execute(
+                "select gateway.post('{x}', array[null]::uuid[], '{expired}', '{ok}', '{false}', '{chat}', '{d}',"
+                f" '{{0,0,0,0,0,0,0,0,0}}', '{{0}}', {NOTHING})"
+            )
     finally:
         await gateway.close()
 

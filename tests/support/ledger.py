@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID, uuid4
@@ -19,14 +19,14 @@ NOW_US = 1_800_000_000_000_000  # 2027-01-15 08:00 UTC, microseconds: PostgreSQL
 
 @dataclass(frozen=True)
 class TestLimits:
-    """What a user of a test may use."""
+    """What a subject of a test may use; None is no limit."""
 
     __test__ = False  # not a test class, whatever its name says
 
-    requests_per_minute: int = 1000
-    tokens_per_minute: int = 1_000_000
-    calls_in_flight: int = 1000
-    nano_usd_per_month: int = 10**12
+    requests_per_minute: int | None = 1000
+    tokens_per_minute: int | None = 1_000_000
+    calls_in_flight: int | None = 1000
+    nano_usd_per_month: int | None = 10**12
     tokens_per_day: int | None = 10**9
     nano_usd_per_day: int | None = 10**12
 
@@ -94,57 +94,95 @@ async def clockwork_of_its_own(database: asyncpg.Connection) -> AsyncIterator[Cl
         await transaction.rollback()
 
 
+@dataclass(frozen=True, kw_only=True)
+class NewCall:
+    """A call to be held."""
+
+    user_id: UUID
+    key_id: UUID | None = None
+    workspace_id: UUID | None = None
+    request_id: str = field(default_factory=lambda: uuid4().hex)
+    attempt: UUID = field(default_factory=uuid4)
+    tokens: int = 10
+    cost_nano_usd: int = 0
+    lease_ms: int = 60_000
+    model: str = "test/model"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Finish:
+    """A call to be finished; `counts` are its nine, in the order of the columns of gateway.usage."""
+
+    request_id: str
+    attempt: UUID | None = None
+    state: str = "settled"
+    tokens: int = 0
+    cost_nano_usd: int = 0
+    deployment: str = "test#1"
+
+    @property
+    def counts(self) -> list[int]:
+        return [self.tokens, 0, 0, 0, 0, 0, 0, 0, 0]
+
+
 class Clockwork:
     """gateway's functions on one connection, each told what time it is (microseconds since 1970)."""
 
     def __init__(self, database: asyncpg.Connection) -> None:
         self.database = database
 
+    async def post(
+        self, now_us: int, finished: Sequence[Finish] = (), new: Sequence[NewCall] = ()
+    ) -> list[dict[str, Any]]:
+        """An answer each, first for the finished, a column each: see gateway.answer."""
+        settled = [one.state == "settled" for one in finished]
+        rows = await self.database.fetch(
+            f"select * from gateway.post_at({', '.join(f'${number}' for number in range(1, 20))})",
+            at(now_us),
+            [one.request_id for one in finished],
+            [one.attempt for one in finished],
+            [one.state for one in finished],
+            ["ok" if paid else None for paid in settled],
+            [False for _ in finished],
+            ["chat" if paid else None for paid in settled],
+            [one.deployment if paid else None for one, paid in zip(finished, settled, strict=True)],
+            [count for one in finished for count in one.counts],
+            [one.cost_nano_usd for one in finished],
+            [one.request_id for one in new],
+            [one.attempt for one in new],
+            [one.user_id for one in new],
+            [one.key_id for one in new],
+            [one.workspace_id for one in new],
+            [one.model for one in new],
+            [one.tokens for one in new],
+            [one.cost_nano_usd for one in new],
+            [one.lease_ms for one in new],
+        )
+        return [dict(row) for row in rows]
+
     async def hold(
         self,
         now_us: int,
         user_id: UUID,
-        *,
-        request_id: str | None = None,
-        attempt: UUID | None = None,
-        tokens: int = 10,
-        cost_nano_usd: int = 0,
-        lease_ms: int = 60_000,
+        **call: Any,  # what NewCall has
     ) -> dict[str, Any]:
-        """The answer, a column each: see gateway.hold_answer."""
+        [answer] = await self.post(now_us, new=[NewCall(user_id=user_id, **call)])
+        return answer
+
+    async def settle(self, now_us: int, request_id: str, *, tokens: int = 0, cost_nano_usd: int = 0) -> str:
+        done = Finish(request_id=request_id, tokens=tokens, cost_nano_usd=cost_nano_usd)
+        return str((await self.post(now_us, [done]))[0]["verdict"])
+
+    async def void(self, now_us: int, request_id: str, attempt: UUID | None = None) -> str:
+        done = Finish(request_id=request_id, attempt=attempt, state="voided")
+        return str((await self.post(now_us, [done]))[0]["verdict"])
+
+    async def reprice(self, now_us: int, request_id: str, tokens: int, cost_nano_usd: int = 0) -> dict[str, Any]:
         row = await self.database.fetchrow(
-            "select * from gateway.hold_at($1, $2, $3, $4, null, 'test/model', $5, $6, $7)",
-            at(now_us),
-            request_id or uuid4().hex,
-            attempt or uuid4(),
-            user_id,
-            tokens,
-            cost_nano_usd,
-            lease_ms,
+            "select * from gateway.reprice_at($1, $2, $3, $4)", at(now_us), request_id, tokens, cost_nano_usd
         )
         assert row is not None
         return dict(row)
-
-    async def settle(self, now_us: int, request_id: str, *, tokens: int = 0, cost_nano_usd: int = 0) -> str:
-        return str(
-            await self.database.fetchval(
-                "select gateway.settle_at($1, $2, 'ok', false, 'test#1', $3, 0, 0, $4)",
-                at(now_us),
-                request_id,
-                tokens,
-                cost_nano_usd,
-            )
-        )
-
-    async def void(self, now_us: int, request_id: str, attempt: UUID | None = None) -> str:
-        return str(
-            await self.database.fetchval(
-                "select gateway.finish_call($1, $2, $3, 'voided', null, false, null, 0, 0, 0, 0)",
-                at(now_us),
-                request_id,
-                attempt,
-            )
-        )
 
     async def renew(self, now_us: int, request_id: str, lease_ms: int) -> bool:
         return bool(
@@ -154,9 +192,9 @@ class Clockwork:
     async def reap(self, now_us: int, at_most: int = 100) -> int:
         return int(await self.database.fetchval("select gateway.reap_at($1, $2)", at(now_us), at_most))
 
-    async def meter(self, user_id: UUID) -> dict[str, Any]:
+    async def meter(self, subject_id: UUID, scope: Scope = "user") -> dict[str, Any]:
         row = await self.database.fetchrow(
-            "select * from gateway.meters where scope = 'user' and subject_id = $1", user_id
+            "select * from gateway.meters where scope = $1 and subject_id = $2", scope, subject_id
         )
         assert row is not None
         return dict(row)
@@ -166,6 +204,6 @@ class Clockwork:
         return [dict(row) for row in rows]
 
 
-async def user_with(clockwork: Clockwork, **limits: int) -> UUID:
+async def user_with(clockwork: Clockwork, **limits: int | None) -> UUID:
     """A user with these limits, and with others that are not in the way."""
     return await new_user(clockwork.database, TestLimits(**limits))
