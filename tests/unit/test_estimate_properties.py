@@ -18,6 +18,7 @@ from llm_gateway.limits.estimate_chat import estimate_chat
 from llm_gateway.limits.estimate_messages import estimate_messages
 from llm_gateway.limits.exact_prompt import exact_prompt_tokens
 from llm_gateway.wire.format import FormatRequest
+from llm_gateway.wire.openai_embeddings import EMBEDDINGS
 from llm_gateway.wire.openai_responses import RESPONSES
 
 Json = dict[str, Any]  # requests are JSON of many shapes
@@ -144,3 +145,21 @@ def test_long_texts_of_any_script_are_counted_to_at_least_what_they_are(script: 
         really = counted([text], 1, tokenizer)
         exact = bound.counted(exact_prompt_tokens(body, tokenizer)).prompt_tokens
         assert really <= exact <= bound.prompt_tokens
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(TEXTS.filter(bool), min_size=1, max_size=4), st.sampled_from(["cl100k_base", "o200k_base"]))
+def test_no_embedding_is_more_than_its_estimate_whether_bounded_or_counted(texts: list[str], tokenizer: str) -> None:
+    really = sum(exact_prompt_tokens(text, tokenizer) - 5 for text in texts)
+    for given_input in (texts, texts[0]):
+        request = FormatRequest(body={"model": "m", "input": given_input}, model="m", stream=False)
+        estimate = EMBEDDINGS.estimate(request, BOUNDS)
+        needed = really if given_input is texts else exact_prompt_tokens(texts[0], tokenizer) - 5
+        assert needed <= estimate.prompt_tokens
+        assert needed <= estimate.counted(exact_prompt_tokens(request.body, tokenizer)).prompt_tokens
+        assert estimate.output_tokens == 0
+
+
+def test_tokens_that_are_counted_already_are_what_they_are() -> None:
+    request = FormatRequest(body={"model": "m", "input": [[1, 2, 3], [4]]}, model="m", stream=False)
+    assert 4 <= EMBEDDINGS.estimate(request, BOUNDS).prompt_tokens < 80

@@ -72,6 +72,22 @@ def test_everything_that_reaches_the_model_counts() -> None:
         assert estimate_chat({**body(), **fields}, BOUNDS).prompt_tokens >= plain + 900
 
 
+@pytest.mark.parametrize(
+    "message",
+    [
+        {"role": "user", "name": "x" * 1000, "content": [{"type": "text", "text": "hi"}]},
+        {"role": "user", "content": [{"type": "image_url", "image_url": {"url": "data:,"}, "note": "x" * 1000}]},
+        {
+            "role": "user",
+            "content": [{"type": "input_audio", "input_audio": {"data": "", "format": "wav"}, "note": "x" * 1000}],
+        },
+    ],
+)
+def test_what_stands_beside_parts_counts_too(message: dict[str, object]) -> None:
+    plain = estimate_chat(body(), SEES).prompt_tokens
+    assert estimate_chat(body() | {"messages": [message]}, SEES).prompt_tokens >= plain + 900
+
+
 def test_tools_bring_instructions_of_the_vendor() -> None:
     without = estimate_chat(body(), BOUNDS).prompt_tokens
     assert estimate_chat(body(tools=[{}]), BOUNDS).prompt_tokens > without + 1000
