@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
+from importlib.util import find_spec
 from typing import Final, cast
 
 from litestar import Litestar, Response, get
@@ -22,7 +23,7 @@ from core.logging import configure_logging, get_logger
 from core.postgres import close_pool, open_pool
 from core.provider_http import ProviderHttp
 from core.redaction import protect
-from core.settings import Settings, load_settings
+from core.settings import Settings, SettingsInvalid, load_settings
 from core.tokens import TokenVerifier
 from llm_gateway.beside import SWEEP_EVERY_S, Beside, open_beside
 from llm_gateway.cache.key import CacheKeys
@@ -40,6 +41,7 @@ from llm_gateway.limits.ledger import Ledger
 from llm_gateway.limits.postgres import PostgresLedger
 from llm_gateway.metrics import Metrics
 from llm_gateway.metrics_endpoint import METRICS_AT, MetricsEndpoint
+from llm_gateway.observation import Observer
 from llm_gateway.pipeline import Pipeline
 from llm_gateway.providers.contract import Providers
 from llm_gateway.providers.counting import CountingProvider
@@ -163,6 +165,7 @@ class Gateway:
         self._beside = beside = await parts.enter_async_context(open_beside(dsn, self.metrics))
         rules = ContentRules([*self._hooks, Redactor(self.metrics)], self.metrics)
         keys = CacheKeys(self._settings.key_pepper.get_secret_value(), rules.names)
+        observers = [await parts.enter_async_context(_open_genai())] if self._settings.otel else []
         return Pipeline(
             catalog=self.catalog,
             callers=Callers(
@@ -177,6 +180,7 @@ class Gateway:
             metrics=self.metrics,
             rules=rules,
             keeper=Keeper(tasks, keys, beside.cache, beside.contents),
+            observers=tuple(observers),
             tasks=tasks,
         )
 
@@ -196,6 +200,19 @@ class Gateway:
         ledger = PostgresLedger(pool)
         parts.push_async_callback(ledger.aclose)
         return ledger
+
+
+def _has_opentelemetry() -> bool:
+    try:
+        return find_spec("opentelemetry.sdk") is not None
+    except ModuleNotFoundError:
+        return False
+
+
+def _open_genai() -> AbstractAsyncContextManager[Observer]:
+    from llm_gateway.genai import open_genai  # noqa: PLC0415 (an extra, imported where it is switched on)
+
+    return open_genai()
 
 
 def _first_cause(error: BaseException) -> str:
@@ -218,13 +235,15 @@ def create_gateway(
 
     `hooks` are asked about content after those that BUTTRESS_CONTENT_HOOKS names, and before the redactor.
 
-    Raises: CatalogInvalid naming everything that is wrong with models.toml; HookInvalid.
+    Raises: CatalogInvalid naming everything that is wrong with models.toml; HookInvalid; SettingsInvalid.
     """
     environ = os.environ if environ is None else environ
     catalog = load_catalog(settings.models_file, environ)
     protect(*catalog.secrets())
     for sentence in catalog.unavailable:
         log.warning("deployment_unavailable", reason=sentence)
+    if settings.otel and not _has_opentelemetry():
+        raise SettingsInvalid(["BUTTRESS_OTEL: is on, and its library is not installed: pip install 'buttress[otel]'."])
     every_hook = [*load_hooks(settings.content_hooks), *hooks]
     return Gateway(settings, catalog, ledger, float(environ.get(GRACE_VARIABLE, GRACE_S)), every_hook)
 

@@ -3,13 +3,11 @@
 A label's values are the catalogue's names and words of our own, so the number of series is bounded; whatever else is
 asked for counts as `other`. Times are seconds and money is nano-dollars (1e-9 USD), as everywhere in this gateway.
 
-Several workers of one server add up through files: PROMETHEUS_MULTIPROC_DIR names their folder, and must be in the
-environment before this module is imported (worker_figures.py).
+Several workers of one server add up through files: PROMETHEUS_MULTIPROC_DIR names their folder (worker_figures.py).
 """
 
 from __future__ import annotations
 
-import os
 from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Final, Literal
@@ -17,7 +15,7 @@ from typing import Final, Literal
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector, generate_latest
 
 from llm_gateway.observation import CallRecord
-from llm_gateway.worker_figures import SHARED_FOLDER, render_everybody
+from llm_gateway.worker_figures import render_everybody, use_shared_folder
 
 CONTENT_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
 OTHER: Final = "other"
@@ -75,7 +73,7 @@ class Metrics:
         self._endpoints = frozenset(endpoints)
         self._of_calls: dict[tuple[str, str], _OfCalls] = {}
         self._registry = registry = CollectorRegistry()
-        self._folder = os.environ.get(SHARED_FOLDER)
+        self._folder = use_shared_folder()
         if self._folder is None:
             ProcessCollector(registry=registry)
 

@@ -1,6 +1,7 @@
 """How several workers of one server show one set of figures: prometheus-client's files in a folder they share.
 
-The library decides at its import, by the environment, whether to keep its figures in such files.
+The library decides at its import, by the environment, whether to keep its figures in such files. A server that forks
+its workers has imported it before the folder is known, so they decide anew (`use_shared_folder`).
 """
 
 from __future__ import annotations
@@ -14,12 +15,20 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
-from prometheus_client import CollectorRegistry, generate_latest
+from prometheus_client import CollectorRegistry, generate_latest, values
 from prometheus_client.multiprocess import MultiProcessCollector, mark_process_dead
 
 SHARED_FOLDER: Final = "PROMETHEUS_MULTIPROC_DIR"
 
 _LIVE_GAUGE_FILE: Final = re.compile(r"gauge_live[a-z]*_(\d+)\.db")
+
+
+def use_shared_folder() -> str | None:
+    """The folder that the environment names, if any: figures made from here on are kept there."""
+    folder = os.environ.get(SHARED_FOLDER)
+    if folder is not None:
+        values.ValueClass = values.get_value_class()  # type: ignore[no-untyped-call]
+    return folder
 
 
 @contextmanager
