@@ -23,6 +23,7 @@ from api.http.mount import is_below, mount
 from api.http.pagination import provide_page
 from api.keys.routes import ROUTER as KEYS
 from api.limits.routes import ROUTER as LIMITS
+from api.llm_settings.routes import ROUTER as LLM_SETTINGS
 from api.me.routes import ROUTER as ME
 from api.members.routes import ROUTER as MEMBERS
 from api.services import Services, SharedServices
@@ -67,7 +68,7 @@ def build_litestar(settings: Settings, gateway: Gateway) -> Litestar:
     """The routes and what they share, without the layers that hold for every request."""
     return Litestar(
         route_handlers=[
-            Router("/v1", route_handlers=[AUTH, ME, WORKSPACES, MEMBERS, KEYS, LIMITS, USAGE]),
+            Router("/v1", route_handlers=[AUTH, ME, WORKSPACES, MEMBERS, KEYS, LIMITS, USAGE, LLM_SETTINGS]),
             HEALTH,
             openapi_json,
         ],

@@ -16,7 +16,7 @@ Whoever mounts it must not authenticate or limit what goes to `/llm`: the gatewa
 
 from llm_gateway.app import Gateway, create_gateway, render_error
 from llm_gateway.catalog import CatalogInvalid
-from llm_gateway.keys import KeyRing, NewKey
+from llm_gateway.keys import KeyRing, NewKey, is_key
 from llm_gateway.metrics_endpoint import METRICS_AT
 
-__all__ = ["METRICS_AT", "CatalogInvalid", "Gateway", "KeyRing", "NewKey", "create_gateway", "render_error"]
+__all__ = ["METRICS_AT", "CatalogInvalid", "Gateway", "KeyRing", "NewKey", "create_gateway", "is_key", "render_error"]

@@ -6,9 +6,10 @@ batch) and for long prompts, where the whole call costs the higher rates. Each c
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
-from dataclasses import dataclass, fields
+from collections.abc import Iterable
+from dataclasses import dataclass, field, fields
 from decimal import Decimal
+from operator import attrgetter, mul
 from typing import Final
 
 from core.errors import InvalidInput
@@ -67,7 +68,11 @@ class TokenCounts:
         return self.prompt_tokens + self.output_tokens
 
 
-CLASSES: Final = tuple(field.name for field in fields(TokenCounts))
+CLASSES: Final = tuple(one.name for one in fields(TokenCounts))
+_BY_CLASS: Final = attrgetter(*CLASSES)
+# Without being asked for, a call uses no other classes than these; those of the prompt first.
+_PLAIN_PROMPT: Final = frozenset({"input", "cached_input"})
+_PLAIN_OUTPUT: Final = frozenset({"output", "reasoning"})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,7 +80,7 @@ class Rates:
     """What one token of each class, one picture and one call cost, in atto-dollars (1e-18 USD). Zero is a price.
 
     None: the class has no price. Reading a cache then costs what input does, reasoning what output does, as everywhere;
-    of the others a call that could use them is refused.
+    of the others a call that could use them is refused, and what is used nevertheless costs the `dearest` rate.
     """
 
     input: int
@@ -88,6 +93,27 @@ class Rates:
     output_audio: int | None = None
     images: int | None = None
     request: int = 0
+    # What follows from the above, once and not for every call. `charged` is by class, in the order of CLASSES.
+    unpriced: frozenset[str] = field(init=False, repr=False, compare=False)
+    dearest: int = field(init=False, repr=False, compare=False)
+    charged: tuple[int, ...] = field(init=False, repr=False, compare=False)
+    plain_prompt: int = field(init=False, repr=False, compare=False)
+    plain_output: int = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        known = {name: self.of(name) for name in CLASSES}
+        dearest = max(rate for name, rate in known.items() if rate is not None and name != "images")  # of a token
+        # Who sells writing to a cache on request sells it by the hour, too; the others write as they see fit.
+        writes_unasked = self.cache_write_5m is not None and self.cache_write_1h is None
+        follows: dict[str, object] = {
+            "unpriced": frozenset(name for name, rate in known.items() if rate is None),
+            "dearest": dearest,
+            "charged": tuple(dearest if rate is None else rate for rate in known.values()),
+            "plain_prompt": self.most(_PLAIN_PROMPT | ({"cache_write_5m"} if writes_unasked else set())),
+            "plain_output": self.most(_PLAIN_OUTPUT),
+        }
+        for name, value in follows.items():
+            object.__setattr__(self, name, value)
 
     def of(self, name: str) -> int | None:
         """The rate of a class, as far as it is known."""
@@ -96,9 +122,9 @@ class Rates:
             return self.input
         return self.output if rate is None and name == "reasoning" else rate
 
-    def dearest(self) -> int:
-        """For what has no rate of its own and was used nevertheless: it is never free."""
-        return max(self.of(name) or 0 for name in CLASSES)
+    def most(self, names: Iterable[str]) -> int:
+        """The dearest rate of these classes, as far as they have any; zero without classes."""
+        return max((self.of(name) or 0 for name in names), default=0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,12 +135,26 @@ class Tier:
     above_prompt_tokens: int = 0
     service: str = STANDARD
 
+    def reached_by(self, prompt_tokens: int) -> bool:
+        """True for a prompt so long."""
+        return not self.above_prompt_tokens or prompt_tokens > self.above_prompt_tokens
+
 
 @dataclass(frozen=True, slots=True)
 class Price:
     """All that a model costs. There is always a row for the ordinary service from the first token on."""
 
     tiers: tuple[Tier, ...]
+    _of_service: dict[str, tuple[Tier, ...]] = field(init=False, repr=False, compare=False)  # the longest prompts first
+
+    def __post_init__(self) -> None:
+        longest_first = sorted(self.tiers, key=lambda tier: -tier.above_prompt_tokens)
+        services = {tier.service for tier in self.tiers}
+        object.__setattr__(
+            self,
+            "_of_service",
+            {name: tuple(tier for tier in longest_first if tier.service == name) for name in services},
+        )
 
     @classmethod
     def from_usd_per_million(
@@ -139,25 +179,30 @@ class Price:
 
     def sells(self, service: str | None) -> bool:
         """True when calls of this service tier (a vendor's word for it) have a price."""
-        return service in _STANDARD_NAMES or any(tier.service == service for tier in self.tiers)
+        return service in _STANDARD_NAMES or service in self._of_service
 
     def rates(self, service: str | None, prompt_tokens: int) -> Rates:
         """What holds for a call. A service without a price, which nobody can have asked for, costs the dearest one."""
         if not self.sells(service):
-            return max(self._reached(None, prompt_tokens), key=lambda tier: tier.rates.dearest()).rates
-        name = STANDARD if service in _STANDARD_NAMES else service
-        return max(self._reached(name, prompt_tokens), key=lambda tier: tier.above_prompt_tokens).rates
+            reached = (tier.rates for tier in self.tiers if tier.reached_by(prompt_tokens))
+            return max(reached, key=lambda rates: rates.dearest)
+        for tier in self._of_service[_name_of(service)]:
+            if tier.reached_by(prompt_tokens):
+                return tier.rates
+        raise AssertionError("a price begins with the first token")
 
-    def possible(self, services: Collection[str | None], prompt_tokens: int) -> list[Rates]:
+    def possible(self, services: Iterable[str | None], prompt_tokens: int) -> list[Rates]:
         """All that may hold for a call in one of these services whose prompt has at most so many tokens."""
-        names = {STANDARD if service in _STANDARD_NAMES else service for service in services}
-        return [tier.rates for name in names for tier in self._reached(name, prompt_tokens)]
+        return [
+            tier.rates
+            for name in {_name_of(service) for service in services}
+            for tier in self._of_service[name]
+            if tier.reached_by(prompt_tokens)
+        ]
 
-    def _reached(self, service: str | None, prompt_tokens: int) -> Iterable[Tier]:
-        for tier in self.tiers:
-            reached = not tier.above_prompt_tokens or prompt_tokens > tier.above_prompt_tokens
-            if reached and service in {None, tier.service}:
-                yield tier
+
+def _name_of(service: str | None) -> str:
+    return STANDARD if service is None or service in _STANDARD_NAMES else service
 
 
 def cost_nano_usd(price: Price | None, counts: TokenCounts, *, service: str | None = None) -> int:
@@ -167,22 +212,18 @@ def cost_nano_usd(price: Price | None, counts: TokenCounts, *, service: str | No
     """
     if price is None:
         raise PriceUnknown
+    used: tuple[int, ...] = _BY_CLASS(counts)
+    if min(used) < 0:
+        raise ValueError("Token counts are never negative.")
     rates = price.rates(service, counts.prompt_tokens)
-    atto_usd = rates.request
-    for name in CLASSES:
-        used: int = getattr(counts, name)
-        if used < 0:
-            raise ValueError("Token counts are never negative.")
-        if used:
-            rate = rates.of(name)
-            atto_usd += used * (rates.dearest() if rate is None else rate)
+    atto_usd: int = sum(map(mul, used, rates.charged), start=rates.request)
     return -(-atto_usd // _ATTO_PER_NANO)
 
 
 def unpriced(price: Price, counts: TokenCounts, *, service: str | None = None) -> list[str]:
     """The classes that occur and have no rate; cost_nano_usd charges them at the dearest one there is."""
     rates = price.rates(service, counts.prompt_tokens)
-    missing = [name for name in CLASSES if getattr(counts, name) and rates.of(name) is None]
+    missing = [name for name in CLASSES if name in rates.unpriced and getattr(counts, name)]
     return missing if price.sells(service) else [*missing, f"service {service}"]
 
 
@@ -225,29 +266,24 @@ _UNPRICED_WORDS: Final = {
     "cache_write_1h": "Writing to the provider's cache for an hour",
     "input_audio": "Audio input",
     "output_audio": "Audio output",
-    "images": "Making pictures",
 }
 
 
 def _most_atto_usd(rates: Rates, most: Most) -> int:
-    used = {name for name, _ in most.classes}
+    prompt, output, audio = rates.plain_prompt, rates.plain_output, rates.plain_prompt
     for name, param in most.classes:
-        if rates.of(name) is None:
+        if name in rates.unpriced:
             raise ServiceUnpriced(
                 f"{_UNPRICED_WORDS[name]} has no price for this model here: leave out `{param}`.",
                 details={"param": param},
             )
-    # Who sells writing to a cache on request sells it by the hour, too; the others write as they see fit.
-    writes_unasked = rates.cache_write_5m is not None and rates.cache_write_1h is None
-    prompt = {"input", "cached_input"} | (used & {"cache_write_5m", "cache_write_1h"})
-    prompt |= {"cache_write_5m"} if writes_unasked else set()
-    output = {"output", "reasoning"} | (used & {"output_audio"})
-    return (
-        most.prompt_tokens * max(rates.of(name) or 0 for name in prompt)
-        + most.audio_tokens * max(rates.of(name) or 0 for name in prompt | (used & {"input_audio"}))
-        + most.output_tokens * max(rates.of(name) or 0 for name in output)
-        + rates.request
-    )
+        if name == "output_audio":
+            output = max(output, rates.most([name]))
+            continue
+        audio = max(audio, rates.most([name]))
+        if name != "input_audio":
+            prompt = max(prompt, rates.most([name]))
+    return most.prompt_tokens * prompt + most.audio_tokens * audio + most.output_tokens * output + rates.request
 
 
 def atto_usd_per_token(usd_per_million: Decimal) -> int:

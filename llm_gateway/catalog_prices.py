@@ -11,8 +11,8 @@ from llm_gateway.prices import PriceFile, PriceNotFound, RateTable
 
 _ATTO: Final = 10**18
 # Whose price follows from the name of the model. What Azure calls a model is its operator's choice, and may be the name
-# of a cheaper one; what the operator serves himself costs what he says.
-_IN_THE_FILE: Final = frozenset({"anthropic", "bedrock", "gemini", "groq", "mistral", "openai", "openrouter"})
+# of a cheaper one; OpenRouter has many prices for one model; what the operator serves himself costs what he says.
+_IN_THE_FILE: Final = frozenset({"anthropic", "bedrock", "gemini", "groq", "mistral", "openai"})
 
 
 def price_of(entry: DeploymentEntry, file: PriceFile) -> Price:

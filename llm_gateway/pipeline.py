@@ -14,6 +14,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from time import perf_counter
 from typing import Final
 
 from core.errors import ButtressError
@@ -25,6 +26,7 @@ from llm_gateway.client import Client
 from llm_gateway.content.hooks import About, ContentDenied, ContentRuleFailed
 from llm_gateway.content.rules import ContentRules
 from llm_gateway.delivery import deliver_again, deliver_stream, deliver_whole
+from llm_gateway.directory import FRESH_S
 from llm_gateway.keeping import Keeper
 from llm_gateway.limits.ledger import CallTooLarge, Hold, HoldRequest, Ledger, LimitExceeded
 from llm_gateway.metrics import Metrics
@@ -81,9 +83,10 @@ class Pipeline:
         """A call that is held, and about which no provider has heard yet. Raises: ButtressError for every refusal."""
         if self.draining:
             raise ShuttingDown
-        caller = await self.callers.identify(client.headers)
-        caller.policy.require_endpoint(format_.endpoint)
+        caller = await self._identify(format_, client)
         raw = await client.json_body(max_bytes=self.max_body_bytes)
+        if perf_counter() - client.began_s > FRESH_S:  # a slow body is no way to call on with a key that has ended
+            caller = await self._identify(format_, client)
         request = format_.parse(raw, client.headers, max_json_depth=self.max_json_depth)
         client.asked_model = request.model
         model = self.catalog.find(request.model)
@@ -112,8 +115,19 @@ class Pipeline:
             traceparent=client.header(b"traceparent"),
         )
 
+    async def _identify(self, format_: Format, client: Client) -> Caller:
+        caller = await self.callers.identify(client.headers)
+        caller.policy.require_endpoint(format_.endpoint)
+        return caller
+
     def _plan(self, format_: Format, caller: Caller, request: FormatRequest, model: PublicModel) -> Plan:
-        routes = order_routes(self.catalog, model, rests=self.cooldowns.rests, allows=caller.policy.allows_model)
+        routes = order_routes(
+            self.catalog,
+            model,
+            endpoint=format_.endpoint,
+            rests=self.cooldowns.rests,
+            allows=caller.policy.allows_model,
+        )
         return plan_call(format_, request, routes, caller.policy)
 
     def _count_refusal(self, format_: Format, client: Client, error: ButtressError) -> None:
@@ -236,6 +250,9 @@ class Pipeline:
         order = attempts(call.plan.hops)
         too_dear: LimitExceeded | CallTooLarge | None = None
         for position, hop in enumerate(order):
+            if position + 1 < len(order) and self.cooldowns.rests(hop.deployment.id):
+                continue  # since the plan was made
+            self.cooldowns.asking(hop.deployment.id)
             try:
                 if call.needs_more(hop):
                     hold = await call.hold_more(hop)

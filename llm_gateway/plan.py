@@ -59,9 +59,11 @@ def plan_call(format_: Format, request: FormatRequest, routes: Sequence[Route], 
     hops: list[Hop] = []
     estimates: dict[str, Estimate] = {}
     refusal: InvalidInput | None = None
+    visited: set[str] = set()
     for model, deployment in routes:
-        if not deployment.answers(format_.endpoint):
-            continue
+        if deployment.id in visited or not deployment.answers(format_.endpoint):
+            continue  # an alias and a fallback may lead to the same place
+        visited.add(deployment.id)
         try:
             if model.name not in estimates:
                 estimates[model.name] = format_.estimate(request, _clamped(model.bounds, policy))

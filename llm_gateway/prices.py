@@ -3,7 +3,7 @@
 The file is read without importing litellm, which costs seconds and 190 MB. It comes with the installed package: a price
 changes when the lock file does, and never by itself. Its numbers are dollars a token; `_above_200k_tokens` is what the
 whole call costs once its prompt is longer than that, `_flex`, `_priority` and `_batches` are service tiers,
-`_above_1hr` is the cache that lasts an hour. Source: the file of litellm 1.106 and its entry `sample_spec`.
+`_above_1hr` is the cache that lasts an hour. Source: the file of litellm and its entry `sample_spec`.
 """
 
 from __future__ import annotations

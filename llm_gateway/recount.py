@@ -23,28 +23,38 @@ _counting = ThreadPoolExecutor(max_workers=1, thread_name_prefix="count-tokens")
 
 
 async def counted_plan(plan: Plan, body: object, refusal: LimitExceeded | CallTooLarge) -> Plan | None:
-    """The plan with the text of its prompt counted, to hold again; None where that cannot help against this refusal."""
-    countable = [hop for hop in plan.hops if hop.model.bounds.tokenizer and hop.estimate.text_bytes]
-    if not countable or plan.hops[0] is not countable[0] or not _may_fit(plan.hops[0], refusal):
+    """The plan with the text of its prompt counted, to hold again; None where that cannot help against this refusal.
+
+    Held for is the first deployment, so it is its vocabulary that must be known; others are counted where they can be.
+    """
+    if not plan.hops or not _countable(plan.hops[0]) or not _may_fit(plan.hops[0], refusal):
         return None
     text_tokens: dict[str, int] = {}
-    for hop in countable:
-        tokenizer = hop.model.bounds.tokenizer or ""
-        if tokenizer not in text_tokens:
-            text_tokens[tokenizer] = await _count(body, tokenizer, hop.estimate.text_bytes)
-    counted = {
-        id(hop): Hop(hop.model, hop.deployment, hop.estimate.counted(text_tokens[hop.model.bounds.tokenizer or ""]))
-        for hop in countable
-    }
-    return Plan(tuple(counted.get(id(hop), hop) for hop in plan.hops))
+    hops: list[Hop] = []
+    for hop in plan.hops:
+        tokenizer = hop.model.bounds.tokenizer
+        if tokenizer is not None and _countable(hop):
+            if tokenizer not in text_tokens:
+                text_tokens[tokenizer] = await _count(body, tokenizer, hop.estimate.text_bytes)
+            hops.append(_with(hop, text_tokens[tokenizer]))
+        else:
+            hops.append(hop)
+    return Plan(tuple(hops))
 
 
-def _may_fit(first: Hop, refusal: LimitExceeded | CallTooLarge) -> bool:
+def _countable(hop: Hop) -> bool:
+    return hop.model.bounds.tokenizer is not None and 0 < hop.estimate.text_bytes <= _MOST_COUNTED_BYTES
+
+
+def _with(hop: Hop, text_tokens: int) -> Hop:
+    return Hop(hop.model, hop.deployment, hop.estimate.counted(text_tokens))
+
+
+def _may_fit(hop: Hop, refusal: LimitExceeded | CallTooLarge) -> bool:
     """True when the limit is one of tokens or money, and the text at its very shortest would leave room."""
-    text_bytes = first.estimate.text_bytes
-    if refusal.limit_name in {"requests_per_minute", "calls_in_flight"} or text_bytes > _MOST_COUNTED_BYTES:
+    if refusal.limit_name in {"requests_per_minute", "calls_in_flight"}:
         return False
-    shortest = Hop(first.model, first.deployment, first.estimate.counted(text_bytes // _MOST_BYTES_A_TOKEN))
+    shortest = _with(hop, hop.estimate.text_bytes // _MOST_BYTES_A_TOKEN)
     needed = shortest.most_nano_usd if "nano_usd" in refusal.limit_name else shortest.estimate.tokens
     return needed <= (refusal.state.limit if isinstance(refusal, CallTooLarge) else refusal.state.remaining)
 

@@ -34,6 +34,11 @@ language plpgsql
 stable
 security definer
 set search_path = ''
+-- planned once a connection, not once a question (which would take three times as long as the answer), and for tables of any size
+set plan_cache_mode = force_generic_plan
+set enable_seqscan = off
+set enable_hashjoin = off
+set enable_mergejoin = off
 as $$
 #variable_conflict use_column
 begin
@@ -87,7 +92,7 @@ begin
     left join api.members as members on members.workspace_id = asked.workspace_id and members.user_id = asked.user_id
     left join gateway.limits as of_user on of_user.scope = 'user' and of_user.subject_id = asked.user_id
     left join gateway.plans as user_plans
-        on case when of_user.plan is null then user_plans.is_default else user_plans.name = of_user.plan end
+        on user_plans.name = coalesce(of_user.plan, (select plans.name from gateway.plans where plans.is_default))
     left join gateway.limits as of_key on of_key.scope = 'key' and of_key.subject_id = asked.key_id
     left join gateway.plans as key_plans on key_plans.name = of_key.plan
     left join gateway.limits as of_workspace
@@ -101,10 +106,13 @@ comment on function gateway.find_callers(uuid[], bytea[], uuid[]) is
 
 create function gateway.note_use_of_keys(p_key_ids uuid[])
 returns void
-language sql
+language plpgsql
 security definer
 set search_path = ''
 as $$
+begin
+    -- a hint for people need not survive a crash, and nobody should wait for the disk because of it
+    perform set_config('synchronous_commit', 'off', true);
     update gateway.api_keys
     set last_used_at = now()
     where id in (
@@ -115,6 +123,7 @@ as $$
         order by keys.id
         for no key update skip locked
     );
+end
 $$;
 comment on function gateway.note_use_of_keys(uuid[]) is
     'These keys have just been used. Written once a minute for each at most; a key that somebody is changing at this moment is left for the next time.';

@@ -10,7 +10,9 @@ from postgrest import AsyncPostgrestClient
 
 from api.http.body import StrictRequest
 from api.supabase.postgrest import bind_caller
+from core.errors import NotAuthenticated
 from core.tokens import Claims, bearer_token
+from llm_gateway import is_key
 
 if TYPE_CHECKING:  # services are made of features, and features ask for the caller
     from api.services import Services
@@ -23,6 +25,13 @@ class Caller:
     claims: Claims
     access_token: str = field(repr=False)
     db: AsyncPostgrestClient = field(repr=False)
+
+
+class ApiKeyNotAccepted(NotAuthenticated):
+    """A program's key at a person's door, true or not."""
+
+    default_code = "api_key_not_accepted"
+    default_message = "API keys open the gateway only (/llm). Sign in, and send an access token here."
 
 
 SignedIn = NamedDependency[Caller]
@@ -41,6 +50,8 @@ async def require_caller(connection: ASGIConnection, handler: BaseRouteHandler) 
         return
     services: Services = connection.app.state.services
     token = bearer_token(connection.headers.get("authorization"))
+    if is_key(token):
+        raise ApiKeyNotAccepted
     claims = await services.tokens.verify(token)
     connection.state.caller = Caller(claims, token, bind_caller(services.settings, services.http, token))
 

@@ -6,6 +6,7 @@ import random
 from collections.abc import Callable, Sequence
 
 from llm_gateway.catalog import Catalog, Deployment, PublicModel
+from llm_gateway.wire.format import Endpoint
 
 Route = tuple[PublicModel, Deployment]
 
@@ -14,26 +15,31 @@ def order_routes(
     catalog: Catalog,
     model: PublicModel,
     *,
+    endpoint: Endpoint,
     rests: Callable[[str], bool],
     allows: Callable[[str], bool] = lambda _model: True,
     chance: Callable[[], float] = random.random,
 ) -> list[Route]:
-    """Every deployment that may answer for the model, best first, each once; its own before those of its fallbacks.
+    """Every deployment that may answer such a call for the model, best first, each once; its fallbacks' after its own.
 
-    `rests` is asked with a deployment's id, `allows` with the name of a fallback.
+    `rests` is asked with a deployment's id, `allows` with the name of a fallback; whoever may use an alias may use
+    all that it stands for.
     """
+    seen: set[str] = set()
     fresh: list[Route] = []
     resting: list[Route] = []
     for one in catalog.with_fallbacks(model):
-        if one is not model and not allows(one.name):
+        if one is not model and one.name not in model.stands_for and not allows(one.name):
             continue
-        for deployment in _by_weight(one.deployments, chance):
+        able = [where for where in one.deployments if where.answers(endpoint) and where.id not in seen]
+        seen.update(where.id for where in able)
+        for deployment in _by_weight(able, chance):
             (resting if rests(deployment.id) else fresh).append((one, deployment))
     return fresh + resting
 
 
 def _by_weight(deployments: Sequence[Deployment], chance: Callable[[], float]) -> list[Deployment]:
     """A random order in which each comes first with a probability proportional to its weight (Efraimidis-Spirakis)."""
-    if len(deployments) == 1:
+    if len(deployments) < 2:
         return list(deployments)
     return sorted(deployments, key=lambda one: chance() ** (1.0 / one.weight), reverse=True)

@@ -13,6 +13,7 @@ from tests.support.gateway_ledger import none_held, set_limits, usage_rows
 from tests.support.gateway_server import INPUT_NANO_USD, OUTPUT_NANO_USD, GatewayServer
 from tests.support.stack import RunningStack
 
+MESSAGE = {"model": "fake/claude", "stream": True, "max_tokens": 200, "messages": [{"role": "user", "content": "So?"}]}
 STREAM = {"model": "fake/chat", "stream": True, "messages": [{"role": "user", "content": "Tell me."}]}
 
 
@@ -52,6 +53,34 @@ async def test_a_client_that_leaves_before_the_first_chunk_pays_for_the_prompt(
     [row] = await usage_rows(database, caller, count=1)
     assert (row["outcome"], row["estimated"], row["output_tokens"]) == ("client_gone", True, 0)
     assert row["cost_nano_usd"] == row["input_tokens"] * INPUT_NANO_USD > 0
+
+
+@pytest.mark.parametrize("chunks", [1, 5])
+async def test_a_client_that_leaves_a_streamed_message_pays_for_the_prompt_and_what_came(
+    chunks: int, gateway: GatewayServer, caller: Caller, database: asyncpg.Connection, fake_provider: FakeProvider
+) -> None:
+    fake_provider.script(Step(output_tokens=200, hold_after_chunks=chunks))
+    async with gateway.http(caller) as client, client.stream("POST", "/messages", json=MESSAGE) as response:
+        seen = 0
+        async for line in response.aiter_lines():
+            seen += line == "event: content_block_delta"
+            if seen == chunks and line.startswith("data: "):
+                break
+    await fake_provider.wait_for(client_gone=1)
+    [row] = await usage_rows(database, caller, count=1)
+    assert (row["outcome"], row["estimated"], row["output_tokens"]) == ("client_gone", True, chunks)
+    assert row["input_tokens"] == fake_provider.bill().input_tokens  # told in the first event
+    await none_held(database, caller)
+
+
+async def test_a_client_that_leaves_a_message_before_its_first_event_pays_for_the_prompt(
+    gateway: GatewayServer, caller: Caller, database: asyncpg.Connection, fake_provider: FakeProvider
+) -> None:
+    fake_provider.script(Step(hold_after_chunks=0))
+    await _leave_once_held(gateway, caller, fake_provider, MESSAGE, path="/messages")
+    [row] = await usage_rows(database, caller, count=1)
+    assert (row["outcome"], row["estimated"], row["output_tokens"]) == ("client_gone", True, 0)
+    assert row["cost_nano_usd"] > 0
 
 
 async def test_a_client_that_leaves_before_the_provider_answered_pays_for_the_prompt(
@@ -114,10 +143,14 @@ async def test_two_hundred_clients_that_leave_leave_nothing_behind(
 
 
 async def _leave_once_held(
-    gateway: GatewayServer, caller: Caller, provider: FakeProvider, body: dict[str, object]
+    gateway: GatewayServer,
+    caller: Caller,
+    provider: FakeProvider,
+    body: dict[str, object],
+    path: str = "/chat/completions",
 ) -> None:
     async with gateway.http(caller) as client:
-        asking = asyncio.create_task(client.post("/chat/completions", json=body))
+        asking = asyncio.create_task(client.post(path, json=body))
         await provider.wait_for(held=1)
         asking.cancel()
         with pytest.raises((asyncio.CancelledError, httpx.HTTPError)):

@@ -51,6 +51,9 @@ MATRIX: dict[tuple[str, str], tuple[int, ...]] = {
     ("post", "/v1/keys/{key_id}/rotate"): (403, 403, 404, 404, 404, 401, 401),
     ("get", "/v1/limits"): SIGNED_IN,
     ("get", "/v1/usage"): SIGNED_IN,
+    ("get", "/v1/workspaces/{workspace_id}/llm"): MEMBERS,
+    ("patch", "/v1/workspaces/{workspace_id}/llm"): OWNER_AND_ADMIN,
+    ("get", "/v1/workspaces/{workspace_id}/llm/calls"): OWNER_AND_ADMIN,
     ("get", "/health/live"): EVERYBODY,
     ("get", "/health/ready"): EVERYBODY,
 }
@@ -69,6 +72,7 @@ def body_of(method: str, path: str) -> Json | None:
         ("post", "/v1/keys"): {"name": "Changed"},
         ("patch", "/v1/keys/{key_id}"): {"name": "Changed"},
         ("post", "/v1/keys/{key_id}/rotate"): {"overlap_s": 60},
+        ("patch", "/v1/workspaces/{workspace_id}/llm"): {"store_days": 7},
     }
     return bodies.get((method, path))
 
@@ -205,8 +209,8 @@ async def test_a_value_of_the_wrong_kind_is_refused(
     body = body_of(method, path) or {}
     if "refresh_token" in body and isinstance(value, str) and 0 < len(value) < 4096:
         pytest.skip("a token is opaque: any text may be one")
-    if "overlap_s" in body and value == 1 and value is not True:
-        pytest.skip("a second is an overlap")
+    if {"overlap_s", "store_days"} & set(body) and value == 1 and value is not True:
+        pytest.skip("a second is an overlap, and a day a time to keep something")
     before = await read_rows(database)
     response = await owner_api.request(method, place.fill(path), json=dict.fromkeys(body, value))
     assert refusal(response) == (422, "validation_failed")

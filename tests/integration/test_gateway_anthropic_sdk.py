@@ -3,6 +3,7 @@
 import asyncio
 import base64
 import json
+from pathlib import Path
 from typing import Any
 
 import anthropic
@@ -23,6 +24,7 @@ WEATHER: Any = {
     "name": "get_weather",
     "input_schema": {"type": "object", "properties": {"city": {"type": "string"}}, "required": ["city"]},
 }
+CACHE_WRITTEN = Path("tests/contract/traces/anthropic_messages_thinking_and_tools.sse").read_text()
 PICTURE = base64.b64encode(b"\x89PNG\r\n").decode()
 
 
@@ -44,7 +46,7 @@ async def test_a_message_is_answered_and_charged_to_the_token(
     bill = fake_provider.bill()
     [row] = await usage_rows(database, caller, count=1)
     assert (row["outcome"], row["estimated"]) == ("ok", False)
-    cost = bill.input_tokens * 1000 + bill.output_tokens * 2000
+    cost = (bill.input_tokens - 2) * 1000 + 2 * 100 + bill.output_tokens * 2000
     assert row["cost_nano_usd"] == cost
     assert float(raw.headers["x-buttress-cost-usd"]) == pytest.approx(cost / 1e9)
     assert float(raw.headers["x-buttress-overhead-ms"]) > 0
@@ -134,14 +136,14 @@ async def test_what_the_client_sends_reaches_the_provider_and_its_token_does_not
         {"type": "document", "source": {"type": "text", "media_type": "text/plain", "data": "Notes."}},
     ]
     async with gateway.anthropic(caller) as client:
-        await client.messages.create(
+        await client.beta.messages.create(
             model=MODEL,
             max_tokens=10**6,
             messages=[{"role": "user", "content": blocks}],
             system="Be brief.",
             stop_sequences=["\n"],
             metadata={"user_id": "u-1"},
-            extra_headers={"anthropic-beta": "interleaved-thinking-2025-05-14, mcp-client-2025-11-20"},
+            betas=["interleaved-thinking-2025-05-14", "mcp-client-2025-11-20"],
         )
     [seen] = fake_provider.requests()
     assert json.loads(seen.body) == {
@@ -156,6 +158,27 @@ async def test_what_the_client_sends_reaches_the_provider_and_its_token_does_not
     assert seen.headers["anthropic-version"] == ANTHROPIC_API_VERSION
     assert seen.headers["anthropic-beta"] == "interleaved-thinking-2025-05-14"
     assert caller.access_token not in json.dumps(seen.headers)
+
+
+async def test_writing_the_cache_is_held_for_and_charged_at_its_own_price(
+    gateway: GatewayServer, caller: Caller, database: asyncpg.Connection, fake_provider: FakeProvider
+) -> None:
+    mark: Any = {"type": "ephemeral"}
+    fake_provider.script(Step(sse=CACHE_WRITTEN))
+    async with gateway.anthropic(caller) as client:
+        stream = await client.messages.create(
+            model=MODEL, max_tokens=100, messages=ASK, cache_control=mark, stream=True, tools=[WEATHER]
+        )
+        _ = [event async for event in stream]
+        with pytest.raises(anthropic.BadRequestError, match=r"cache_control: .* has no price"):
+            await client.messages.create(model="fake/chat", max_tokens=100, messages=ASK, cache_control=mark)
+    [row] = await usage_rows(database, caller, count=1)
+    assert (row["cost_nano_usd"], row["estimated"]) == (25 * 1000 + 2048 * 1250 + 96 * 2000, False)
+    async with gateway.anthropic(caller) as client:
+        await client.messages.create(model=MODEL, max_tokens=100, messages=ASK, tools=[WEATHER])
+    plain = (await usage_rows(database, caller, count=2))[-1]
+    held_prompt, plain_prompt = (one["held_nano_usd"] - 100 * 2000 for one in (row, plain))
+    assert held_prompt / plain_prompt == pytest.approx(1.25, rel=0.05)
 
 
 async def test_tokens_are_counted_by_the_provider_and_cost_nothing(
@@ -259,6 +282,27 @@ async def test_errors_before_the_call_raise_the_official_clients_exceptions(
             await client.messages.create(model=MODEL, max_tokens=9, messages=ASK)
     assert unknown.value.type == "not_found_error"
     assert "no/such" in (unknown.value.api_message or "")
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "status", "kind"),
+    [
+        ("GET", "/messages", 405, "invalid_request_error"),
+        ("POST", "/messages/batches", 404, "not_found_error"),
+        ("POST", "/complete", 404, "not_found_error"),
+        ("POST", "/messages", 413, "request_too_large"),
+    ],
+)
+async def test_what_is_refused_at_the_door_has_anthropics_shape_too(
+    *, method: str, path: str, status: int, kind: str, gateway: GatewayServer, caller: Caller
+) -> None:
+    body = b" " * (11 * 1024 * 1024 if status == 413 else 1)
+    headers = {"anthropic-version": ANTHROPIC_API_VERSION, "content-type": "application/json"}
+    async with gateway.http(caller) as client:
+        answer = await client.request(method, path, content=body, headers=headers)
+    assert answer.status_code == status
+    assert (answer.json()["type"], answer.json()["error"]["type"]) == ("error", kind)
+    assert answer.json()["request_id"] == answer.headers["x-request-id"]
 
 
 async def test_a_spent_budget_is_asked_for_once(

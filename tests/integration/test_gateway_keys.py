@@ -1,6 +1,7 @@
 """API keys at the gateway's door: what they open, and that within a second they open nothing any more, anywhere."""
 
 import asyncio
+import json
 from collections.abc import AsyncIterator
 from typing import Any
 from urllib.parse import urlsplit
@@ -14,6 +15,7 @@ import pytest
 from tests.support.api_keys import Key, new_key, ring_of
 from tests.support.api_server import MODEL, ApiServer
 from tests.support.callers import Caller, Team, join, make_team, new_caller
+from tests.support.eventually import eventually
 from tests.support.fake_provider import FakeProvider
 from tests.support.gateway_ledger import usage_rows
 from tests.support.gateway_server import GatewayServer
@@ -158,6 +160,38 @@ async def test_what_ends_a_key_ends_it_in_every_process_within_a_second(
         )
     await asyncio.sleep(1.0)  # the promise itself
     assert await ask_everywhere() == {name: [code, code] for name, code in expected.items()}
+
+
+async def test_a_body_that_comes_slowly_does_not_call_on_with_a_key_that_has_ended(
+    stack: RunningStack,
+    database: asyncpg.Connection,
+    gateway: GatewayServer,
+    caller: Caller,
+    fake_provider: FakeProvider,
+) -> None:
+    key = await new_key(stack, database, caller)
+    body = json.dumps(ASK).encode()
+    url = urlsplit(gateway.url)
+    reader, writer = await asyncio.open_connection(url.hostname, url.port)
+    try:
+        writer.write(
+            b"POST /llm/v1/chat/completions HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\n"
+            b"authorization: Bearer %s\r\ncontent-length: %d\r\n\r\n" % (key.secret.encode(), len(body))
+        )
+        await writer.drain()
+
+        async def is_let_in() -> bool:
+            query = "select last_used_at is not null from gateway.api_keys where id = $1"
+            return bool(await database.fetchval(query, key.id))
+
+        await eventually(is_let_in)
+        await database.execute("update gateway.api_keys set revoked_at = now() where id = $1", key.id)
+        await asyncio.sleep(1.0)
+        writer.write(body)
+        assert (await asyncio.wait_for(reader.readline(), timeout=10)).split()[1] == b"401"
+    finally:
+        writer.close()
+    assert fake_provider.bill().counts.requests == 0
 
 
 SECRETS_OF_NOBODY = {

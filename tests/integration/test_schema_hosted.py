@@ -65,6 +65,12 @@ async def test_migrations_and_what_they_make_work_without_a_superuser(
         names = await superuser.fetch("select name from api.workspaces order by name")
         assert [row["name"] for row in names] == ["Lab", "Personal workspace"]
         assert await superuser.fetch("select * from api.usage_report()") == []
+        assert len(await superuser.fetch("select * from api.limit_report()")) == 6
+        await superuser.execute("select api.create_api_key('Nightly', $1, 'bt_live_…abcd')", "ab" * 32)
+        await superuser.execute("set local role gateway_service")
+        found = await superuser.fetchrow("select * from gateway.find_callers('{null}', $1, '{null}')", [b"\xab" * 32])
+        assert found is not None
+        assert (found["verdict"], found["user_id"]) == ("found", user_id)
 
     await superuser.execute("set role supabase_auth_admin")
     await superuser.execute("delete from auth.users where id = $1", user_id)

@@ -128,6 +128,44 @@ provider = "anthropic"
 base_url = "{url}/v1"
 api_key_env = "FAKE_PROVIDER_KEY"
 model = "claude-scripted"
+
+[models.deployments.price_usd_per_million_tokens]
+input = 1
+output = 2
+cached_input = 0.1
+cache_write_5m = 1.25
+cache_write_1h = 2
+
+[[models]]
+name = "fake/with-dear-fallback"
+context_window = 8192
+max_output_tokens = 256
+fallbacks = ["fake/dear", "fake/o-series"]
+
+[[models.deployments]]
+base_url = "{refused_url}/v1"
+model = "scripted"
+price_usd_per_million_tokens = {{ input = 1, output = 2 }}
+
+[[models]]
+name = "fake/dear"
+context_window = 8192
+max_output_tokens = 256
+
+[[models.deployments]]
+base_url = "{url}/v1"
+model = "dear"
+price_usd_per_million_tokens = {{ input = 100, output = 200 }}
+
+[[models]]
+name = "fake/with-only-a-dear-fallback"
+context_window = 8192
+max_output_tokens = 256
+fallbacks = ["fake/dear"]
+
+[[models.deployments]]
+base_url = "{refused_url}/v1"
+model = "scripted"
 price_usd_per_million_tokens = {{ input = 1, output = 2 }}
 
 [[models]]

@@ -102,6 +102,11 @@ def test_a_class_without_a_rate_is_never_free() -> None:
     assert unpriced(a_price, replace(counts, cache_write_1h=0)) == []
 
 
+def test_a_class_without_a_rate_does_not_cost_what_a_picture_does() -> None:
+    a_price = Price((Tier(rates(3, 15, images=40_000_000)),))
+    assert cost_nano_usd(a_price, TokenCounts(input_audio=2, images=1)) == 30 + 40_000_000
+
+
 def test_the_whole_of_a_long_prompt_and_its_answer_cost_the_higher_rates() -> None:
     a_price = Price((Tier(rates(1, 10)), Tier(rates(2, 15), 200_000), Tier(rates(4, 40), 500_000)))
     assert cost_nano_usd(a_price, TokenCounts(input=200_000, output=10)) == 200_000 + 100
@@ -218,3 +223,8 @@ def test_a_price_that_is_no_whole_number_of_atto_dollars_is_refused(usd: str) ->
 def test_negative_counts_are_a_mistake_and_not_a_refund() -> None:
     with pytest.raises(ValueError, match="never negative"):
         cost_nano_usd(price("1", "1"), TokenCounts(input=5, cached_input=-1))
+
+
+def test_prices_are_the_same_when_their_rates_are() -> None:
+    assert Price((Tier(rates(1, 2)),)) == Price((Tier(rates(1, 2)),)) != Price((Tier(rates(1, 3)),))
+    assert len({rates(1, 2), rates(1, 2)}) == 1

@@ -146,3 +146,25 @@ model = "gpt-99"
 """)
     with pytest.raises(CatalogInvalid, match="gpt-99 has no price"):
         load_catalog(file, {})
+
+
+def test_the_examples_of_the_file_that_comes_with_it_have_prices(tmp_path: Path) -> None:
+    text = Path("llm_gateway/models.toml").read_text()
+    examples = text.partition("# One example for each provider.")[2].partition("\n")[2]
+    file = tmp_path / "models.toml"
+    file.write_text("\n".join(line.removeprefix("#").removeprefix(" ") for line in examples.splitlines()))
+    names = [
+        "AWS_REGION",
+        "AWS_ACCESS_KEY_ID",
+        "AWS_SECRET_ACCESS_KEY",
+        "MISTRAL_API_KEY",
+        "GROQ_API_KEY",
+        "OPENROUTER_API_KEY",
+    ]
+    environ = ENVIRON | AZURE | dict.fromkeys(names, "x") | {"VLLM_URL": "http://vllm/v1"}
+    catalog = load_catalog(file, environ)
+    assert catalog.unavailable == ()
+    model = catalog.find("gpt-5-mini")
+    assert len({where.price.rates(None, 1) for where in model.deployments}) == 1
+    assert model.bounds.tokenizer == "o200k_base"
+    assert catalog.find("claude-haiku").deployments[0].price.rates(None, 1).cache_write_1h is not None

@@ -185,6 +185,14 @@ def test_a_fallback_that_cannot_be_counted_stays_as_it_was_and_is_held_for_befor
     ]
 
 
+def test_nothing_is_counted_for_a_fallback_while_the_first_cannot_be(catalog: Catalog) -> None:
+    body = prompt(ENGLISH * 100)
+    large = estimate_chat(body, catalog.find("o200k").bounds)
+    plan = Plan((hop(catalog, "unknown", large), hop(catalog, "o200k", large)))
+    assert recounted(plan, body, refused("tokens_per_minute", 10**9)) is None
+    assert recounted(Plan(()), body, refused("tokens_per_minute", 10**9)) is None
+
+
 @pytest.mark.parametrize(
     ("limit_name", "remaining", "kind"),
     [

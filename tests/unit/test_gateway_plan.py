@@ -48,7 +48,9 @@ def catalog(tmp_path: Path) -> Catalog:
 def planned(catalog: Catalog, policy: Policy | None = None, **fields: object) -> Plan:
     policy = policy or Policy()
     request = CHAT.parse(orjson.dumps({**ASK, **fields}), {}, max_json_depth=8)
-    routes = order_routes(catalog, catalog.find("cheap"), rests=lambda _: False, allows=policy.allows_model)
+    routes = order_routes(
+        catalog, catalog.find("cheap"), endpoint="chat", rests=lambda _: False, allows=policy.allows_model
+    )
     return plan_call(CHAT, request, routes, policy)
 
 
@@ -61,6 +63,12 @@ def test_each_deployment_has_bounds_and_a_price_of_its_own(catalog: Catalog) -> 
     cheap, dear = planned(catalog).hops
     assert (cheap.estimate.max_output_tokens, dear.estimate.max_output_tokens) == (100, 500)
     assert dear.most_nano_usd > 9 * cheap.most_nano_usd
+
+
+def test_no_deployment_is_planned_for_twice(catalog: Catalog) -> None:
+    request = CHAT.parse(orjson.dumps(ASK), {}, max_json_depth=8)
+    routes = order_routes(catalog, catalog.find("cheap"), endpoint="chat", rests=lambda _: False)
+    assert len(plan_call(CHAT, request, [*routes, *routes], Policy()).hops) == len(routes) == 2
 
 
 @pytest.mark.parametrize(("asked", "given"), [({}, 30), ({"max_tokens": 20}, 20), ({"max_tokens": 99}, 30)])
@@ -91,7 +99,7 @@ def test_a_fallback_that_the_caller_may_not_use_is_no_fallback(catalog: Catalog)
 def test_a_deployment_without_a_price_for_what_is_asked_is_left_out(catalog: Catalog) -> None:
     body = {"model": "cheap", "max_tokens": 9, "cache_control": {"type": "ephemeral"}, "messages": ASK["messages"]}
     request = MESSAGES.parse(orjson.dumps(body), {}, max_json_depth=8)
-    routes = order_routes(catalog, catalog.find("cheap"), rests=lambda _: False)
+    routes = order_routes(catalog, catalog.find("cheap"), endpoint="chat", rests=lambda _: False)
     with pytest.raises(InvalidInput) as refused:
         plan_call(MESSAGES, request, routes, Policy())
     assert (refused.value.details or {})["param"] == "cache_control"

@@ -13,7 +13,7 @@ from llm_gateway.plan import Hop
 from llm_gateway.providers.contract import FailureKind, ProviderFailure
 from llm_gateway.routing.attempts import LONGEST_PAUSE_S, attempts, pause_before_next_s
 from llm_gateway.routing.choose import order_routes
-from llm_gateway.routing.cooldown import LONGEST_REST_S, REST_S, Cooldowns
+from llm_gateway.routing.cooldown import LONGEST_REST_S, REST_S, TRIAL_S, Cooldowns
 
 MODELS = """
 [[models]]
@@ -50,7 +50,7 @@ def catalog(tmp_path: Path) -> Catalog:
 
 @pytest.fixture
 def hops(catalog: Catalog) -> list[Hop]:
-    routes = order_routes(catalog, catalog.find("a"), rests=lambda _: False)
+    routes = order_routes(catalog, catalog.find("a"), endpoint="chat", rests=lambda _: False)
     return [Hop(model, deployment, Estimate(1, 1, 1)) for model, deployment in routes]
 
 
@@ -59,7 +59,9 @@ def test_a_models_own_deployments_come_by_weight_before_its_fallbacks(catalog: C
     orders = [
         [
             deployment.id
-            for _, deployment in order_routes(catalog, catalog.find("a"), rests=lambda _: False, chance=chance)
+            for _, deployment in order_routes(
+                catalog, catalog.find("a"), endpoint="chat", rests=lambda _: False, chance=chance
+            )
         ]
         for _ in range(2000)
     ]
@@ -68,7 +70,9 @@ def test_a_models_own_deployments_come_by_weight_before_its_fallbacks(catalog: C
 
 
 def test_a_resting_deployment_is_asked_last(catalog: Catalog) -> None:
-    routes = order_routes(catalog, catalog.find("a"), rests=lambda deployment: deployment.startswith("a#"))
+    routes = order_routes(
+        catalog, catalog.find("a"), endpoint="chat", rests=lambda deployment: deployment.startswith("a#")
+    )
     assert next(deployment.id for _, deployment in routes) == "b#1"
 
 
@@ -95,6 +99,32 @@ def test_a_rate_limited_deployment_rests_as_long_as_it_asks_but_not_for_ever() -
     now_s = LONGEST_REST_S - 1
     assert cooldowns.rests("a#1")
     now_s = LONGEST_REST_S
+    assert not cooldowns.rests("a#1")
+
+
+def test_after_its_rest_one_call_tries_a_deployment_and_the_others_wait_for_it() -> None:
+    now_s = 0.0
+    cooldowns = Cooldowns(clock=lambda: now_s)
+    asks_for_time = ProviderFailure(FailureKind.OVERLOADED, 503, retry_after_s=5)
+    cooldowns.failed("a#1", asks_for_time)
+    assert cooldowns.rests("a#1")
+    now_s = 5.0
+    assert not cooldowns.rests("a#1")
+    cooldowns.asking("a#1")
+    assert cooldowns.rests("a#1")
+    cooldowns.failed("a#1", ProviderFailure(FailureKind.BROKEN, 500))
+    now_s += REST_S - 1
+    assert cooldowns.rests("a#1")
+    now_s += 1
+    cooldowns.asking("a#1")
+    now_s += TRIAL_S
+    assert not cooldowns.rests("a#1")  # whoever tried it never told
+    cooldowns.asking("a#1")
+    cooldowns.failed("a#1", ProviderFailure(FailureKind.REJECTED, 400))
+    assert not cooldowns.rests("a#1")
+    cooldowns.asking("a#1")
+    cooldowns.succeeded("a#1")
+    cooldowns.asking("a#1")
     assert not cooldowns.rests("a#1")
 
 
@@ -134,3 +164,28 @@ def test_the_same_deployment_is_asked_again_after_a_pause_where_that_can_help(ho
     assert 1.0 <= patient_s <= LONGEST_PAUSE_S
     long = ProviderFailure(FailureKind.RATE_LIMITED, 429, retry_after_s=LONGEST_PAUSE_S + 1)
     assert pause_before_next_s(long, same) is None
+
+
+def test_only_those_are_asked_who_answer_such_calls(tmp_path: Path) -> None:
+    file = tmp_path / "models.toml"
+    file.write_text(
+        MODELS.replace(
+            'base_url = "http://light"', 'provider = "anthropic"\nbase_url = "http://light/v1"\napi_key_env = "K"'
+        ).replace('name = "a"', 'name = "a"\nendpoints = ["chat", "embeddings"]')
+    )
+    catalog = load_catalog(file, {"K": "key"})
+    embedding = order_routes(catalog, catalog.find("a"), endpoint="embeddings", rests=lambda _: False)
+    assert [deployment.id for _, deployment in embedding] == ["a#1"]
+
+
+def test_whoever_may_use_an_alias_may_use_what_it_stands_for_and_no_other_fallback(tmp_path: Path) -> None:
+    file = tmp_path / "models.toml"
+    last = MODELS[MODELS.rindex("[[models]]") :]
+    more = last.replace('"b"', '"c"') + '[[aliases]]\nname = "fast"\nalias_of = ["c", "a"]\n'
+    file.write_text(MODELS + more)
+    catalog = load_catalog(file, {})
+    fast = catalog.find("fast")
+    routes = order_routes(
+        catalog, fast, endpoint="chat", rests=lambda _: False, allows=lambda name: name == "fast", chance=lambda: 0.5
+    )
+    assert [deployment.id for _, deployment in routes] == ["c#1", "a#1", "a#2"]

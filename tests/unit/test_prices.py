@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from dataclasses import fields
 from decimal import Decimal
 from time import perf_counter
 
@@ -23,7 +24,7 @@ def file() -> PriceFile:
 def rates(price: Price, service: str | None = None, prompt_tokens: int = 1) -> dict[str, Decimal]:
     """Dollars for a million tokens."""
     found = price.rates(service, prompt_tokens)
-    known: dict[str, int | None] = {name: getattr(found, name) for name in Rates.__dataclass_fields__}
+    known: dict[str, int | None] = {one.name: getattr(found, one.name) for one in fields(Rates) if one.init}
     return {name: Decimal(rate) / USD_A_MILLION for name, rate in known.items() if rate}
 
 
