@@ -11,8 +11,9 @@ import httpx
 import pytest
 
 from tests.support.api_client import api_as, refusal
-from tests.support.api_server import ApiServer
+from tests.support.api_server import MODEL, ApiServer
 from tests.support.callers import Caller, Team, call_function, join, make_team, new_caller, outcome
+from tests.support.eventually import eventually
 from tests.support.stack import RunningStack
 
 Json = dict[str, Any]  # bodies of many shapes
@@ -348,3 +349,32 @@ async def test_a_signed_out_session_makes_no_key(
     await database.execute("delete from auth.sessions where user_id = $1", caller.user_id)
     async with api_as(api_server, caller) as api:
         assert refusal(await api.post("/v1/keys", json={"name": "Test"})) == (401, "session_ended")
+
+
+async def test_from_a_key_to_its_bill(member: httpx.AsyncClient, team: Team, api_server: ApiServer) -> None:
+    """Made, used, shown as used and limited, rotated, and in the end of no use: all over HTTP, as people do it."""
+    key = await make_key(member, workspace_id=str(team.workspace_id), limits={"requests_per_minute": 2})
+    ask = {"model": MODEL, "messages": [{"role": "user", "content": "Hi."}]}
+
+    async def call(secret: str) -> int:
+        async with httpx.AsyncClient(base_url=api_server.url, timeout=30) as program:
+            answer = await program.post("/llm/v1/chat/completions", json=ask, headers={"x-api-key": secret})
+        return answer.status_code
+
+    assert await call(key["secret"]) == 200
+    renewed = (await member.post(f"/v1/keys/{key['id']}/rotate", json={"overlap_s": 60})).json()["data"]
+    assert renewed["secret"] != key["secret"]
+    assert [await call(key["secret"]), await call(renewed["secret"])] == [200, 429]
+
+    async def is_billed() -> bool:
+        rows = (await member.get("/v1/usage", params={"group_by": "key,model"})).json()["data"]
+        return [(row["key_id"], row["model"], row["calls"]) for row in rows] == [(key["id"], MODEL, 2)]
+
+    await eventually(is_billed)
+    [of_key] = (await member.get("/v1/limits", params={"key_id": key["id"]})).json()["data"]
+    assert (of_key["limits"][0]["limit"], of_key["limits"][0]["remaining"]) == (2, 0)
+    assert of_key["limits"][5]["used"] > 0
+    assert (await shown(member, key))["last_used_at"] is not None
+    assert (await member.delete(f"/v1/keys/{key['id']}")).status_code == 204
+    await asyncio.sleep(1.0)  # the promise itself
+    assert [await call(key["secret"]), await call(renewed["secret"])] == [401, 401]

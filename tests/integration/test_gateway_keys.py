@@ -47,6 +47,18 @@ def code_of(response: httpx.Response) -> tuple[int, str]:
     return response.status_code, response.json()["error"]["code"]
 
 
+@pytest.mark.parametrize("how", ["Authorization: Bearer", "x-api-key"])
+async def test_a_call_with_a_key_is_charged_to_its_person_the_key_and_its_workspace(
+    *, how: str, stack: RunningStack, database: asyncpg.Connection, program: httpx.AsyncClient, team: Team
+) -> None:
+    key = await new_key(stack, database, team.member, workspace_id=team.workspace_id)
+    headers = key.headers if how.startswith("Auth") else {"x-api-key": key.secret}
+    answer = await program.post("/chat/completions", json=ASK, headers=headers)
+    assert answer.status_code == 200, answer.text
+    [row] = await usage_rows(database, team.member, count=1)
+    assert (row["user_id"], row["key_id"], row["workspace_id"]) == (team.member.user_id, key.id, team.workspace_id)
+
+
 async def test_a_call_with_a_token_is_charged_to_the_workspace_it_names(
     gateway: GatewayServer, database: asyncpg.Connection, team: Team
 ) -> None:
@@ -79,6 +91,20 @@ async def test_a_key_opens_its_models_and_endpoints_and_a_providers_hears_of_no_
     silent = await new_key(stack, database, caller, endpoints=["embeddings"])
     assert code_of(await program.get("/models", headers=silent.headers)) == (403, "endpoint_not_allowed")
     assert fake_provider.bill().counts.requests == 0
+
+
+async def test_a_keys_own_limit_refuses_its_calls_and_nobody_elses(
+    stack: RunningStack, database: asyncpg.Connection, program: httpx.AsyncClient, caller: Caller
+) -> None:
+    small, large = await new_key(stack, database, caller), await new_key(stack, database, caller)
+    await database.execute(
+        "insert into gateway.limits (scope, subject_id, requests_per_minute) values ('key', $1, 1)", small.id
+    )
+    statuses = [
+        (await program.post("/chat/completions", json=ASK, headers=key.headers)).status_code
+        for key in (small, small, large, large)
+    ]
+    assert statuses == [200, 429, 200, 200]
 
 
 async def test_the_official_client_raises_its_own_exceptions_for_keys(

@@ -261,6 +261,13 @@ RPCS: dict[str, dict[str, tuple[int, str | None]]] = {
     "update_api_key": dict.fromkeys([*MEMBERS, "stranger"], NO_SUCH_KEY) | {"anonymous": NOT_SIGNED_IN},
     "rotate_api_key": dict.fromkeys([*MEMBERS, "stranger"], NO_SUCH_KEY) | {"anonymous": NOT_SIGNED_IN},
     "revoke_api_key": dict.fromkeys([*MEMBERS, "stranger"], NO_SUCH_KEY) | {"anonymous": NOT_SIGNED_IN},
+    "llm_settings": dict.fromkeys(MEMBERS, ALLOWED) | {"stranger": NOT_FOUND, "anonymous": NOT_SIGNED_IN},
+    "change_llm_settings": dict.fromkeys(["owner", "admin"], ALLOWED)
+    | dict.fromkeys(["member", "viewer"], NOT_ALLOWED)
+    | {"stranger": NOT_FOUND, "anonymous": NOT_SIGNED_IN},
+    "stored_calls": dict.fromkeys(["owner", "admin"], ALLOWED)
+    | dict.fromkeys(["member", "viewer"], NOT_ALLOWED)
+    | {"stranger": NOT_FOUND, "anonymous": NOT_SIGNED_IN},
     "usage_report": dict.fromkeys(MEMBERS, ALLOWED) | {"stranger": NOT_FOUND, "anonymous": NOT_SIGNED_IN},
     "limit_report": dict.fromkeys(MEMBERS, ALLOWED) | {"stranger": NOT_FOUND, "anonymous": NOT_SIGNED_IN},
 }  # fmt: skip
@@ -288,6 +295,9 @@ def arguments(function: str, team: Team) -> Json:
             "overlap_s": 0,
         },
         "revoke_api_key": {"key_id": str(uuid4())},
+        "llm_settings": {"workspace_id": workspace},
+        "change_llm_settings": {"workspace_id": workspace, "changes": {"redact": True}},
+        "stored_calls": {"workspace_id": workspace},
         "usage_report": {"workspace_id": workspace},
         "limit_report": {"workspace_id": workspace},
     }
