@@ -60,6 +60,7 @@ def create_app(settings: Settings | None = None) -> AsgiApp:
         max_body_bytes=settings.max_body_bytes,
         production=settings.is_production,
         render_error=_render_error,
+        is_leaving=gateway.is_leaving,
     )
     return Cors(edge, origins=settings.cors_origins)
 

@@ -62,8 +62,8 @@ class Edge:
     """Wraps a whole ASGI application: request id, security headers, body limit, access log, an answer for every fault.
 
     Sets `scope["state"]["request_id"]` and `request_id_var`, and sends `x-request-id`. Buffers nothing. Only what the
-    application lets escape is answered here, as `render_error` writes it. An Edge inside an Edge passes straight
-    through, so that a service may be mounted in another.
+    application lets escape is answered here, as `render_error` writes it. While it `is_leaving` each answer ends its
+    connection. An Edge inside an Edge passes straight through, so that a service may be mounted in another.
     """
 
     def __init__(
@@ -74,12 +74,14 @@ class Edge:
         production: bool = False,
         render_error: RenderError = render_envelope,
         body_wait_s: float = _BODY_WAIT_S,
+        is_leaving: Callable[[], bool] = lambda: False,
     ) -> None:
         self.app = app
         self.max_body_bytes = max_body_bytes
         self.body_wait_s = body_wait_s
         self.headers = (*_SECURITY_HEADERS, _HSTS) if production else _SECURITY_HEADERS
         self.render_error = render_error
+        self.is_leaving = is_leaving
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http" or "request_id" in scope.get("state", ()):
@@ -197,6 +199,8 @@ class _Exchange:
             names = {name for name, _ in headers}
             headers += [header for header in self.edge.headers if header[0] not in names]
             headers.append((_REQUEST_ID, self.request_id.encode()))
+            if self.edge.is_leaving() and b"connection" not in names:
+                headers.append((b"connection", b"close"))
             message["headers"] = headers
         elif body := message.get("body"):
             self.bytes_out += len(body)

@@ -16,9 +16,10 @@ from core.settings import SettingsInvalid, load_settings
 from llm_gateway.catalog import CatalogInvalid
 from llm_gateway.catalog_load import load_catalog
 from llm_gateway.content.rules import load_hooks
+from llm_gateway.times import Times
 from llm_gateway.worker_figures import shared_between_workers
 
-# Longer than a shutdown's grace plus the time to settle (upkeep.py); then a worker that hangs is killed.
+# A worker that hangs is killed; one that stops in order is done before (times.py).
 _KILL_AFTER_S = 30
 _HEADERS_WITHIN_MS = 10_000
 
@@ -30,6 +31,7 @@ def main() -> int:
         settings = load_settings()
         load_catalog(settings.models_file, os.environ)
         load_hooks(settings.content_hooks)
+        Times.from_environment(os.environ).require_stop_within(_KILL_AFTER_S)
         port = int(os.environ.get("BUTTRESS_GATEWAY_PORT", "8001"))
         workers = int(os.environ.get("BUTTRESS_GATEWAY_WORKERS", "1"))
     except (SettingsInvalid, CatalogInvalid, ValueError) as error:

@@ -48,15 +48,13 @@ from llm_gateway.providers.counting import CountingProvider
 from llm_gateway.providers.litellm import LitellmProvider
 from llm_gateway.providers.native import NativeProvider
 from llm_gateway.settlement import DetachedTasks
+from llm_gateway.times import Times
 from llm_gateway.upkeep import (
-    GRACE_S,
-    GRACE_VARIABLE,
     KEEP_BOOKS_EVERY_S,
-    REAP_EVERY_S,
-    RENEW_EVERY_S,
     Shutdown,
     every,
     renew_leases,
+    when_told_to_leave,
     when_told_to_stop,
 )
 
@@ -78,7 +76,7 @@ class Gateway:
         settings: Settings,
         catalog: Catalog,
         ledger: Ledger | None,
-        grace_s: float,
+        times: Times,
         hooks: Sequence[ContentHook] = (),
     ) -> None:
         self.catalog = catalog
@@ -88,7 +86,7 @@ class Gateway:
             endpoints=ENDPOINTS,
         )
         self._settings = settings
-        self._grace_s = grace_s
+        self._times = times
         self._ledger = ledger
         self._hooks = tuple(hooks)
         self._pipeline: Pipeline | None = None
@@ -116,19 +114,25 @@ class Gateway:
         """
         async with AsyncExitStack() as parts:
             pipeline = await self._make_pipeline(parts, tokens)
-            shutdown = Shutdown(pipeline, grace_s=self._grace_s)
+            shutdown = Shutdown(pipeline)
             parts.callback(when_told_to_stop(shutdown.begin))
+            if self._times.lame_duck:
+                when_told_to_leave(shutdown.announce, self._times.lame_duck)
             await parts.enter_async_context(_upkeep(pipeline, self._sample, self._sweep))
             parts.push_async_callback(shutdown.finish)
             self._pipeline, self._endpoints = pipeline, Endpoints(pipeline)
             keep_for_good()
             yield
 
+    def is_leaving(self) -> bool:
+        """It was told to stop: whoever can should open the next connection to another process."""
+        return self._pipeline is not None and self._pipeline.leaving
+
     async def unready_reason(self) -> str | None:
         """None while calls can be served, else a sentence saying what is missing (safe to show)."""
         if self._pipeline is None:
             return "The gateway has not started."
-        if self._pipeline.draining:
+        if self._pipeline.leaving:
             return "The gateway is shutting down."
         try:
             await self._pipeline.ledger.reap()
@@ -182,6 +186,7 @@ class Gateway:
             keeper=Keeper(tasks, keys, beside.cache, beside.contents),
             observers=tuple(observers),
             tasks=tasks,
+            times=self._times,
         )
 
     async def _open_directory(self, parts: AsyncExitStack) -> PostgresDirectory:
@@ -235,7 +240,7 @@ def create_gateway(
 
     `hooks` are asked about content after those that BUTTRESS_CONTENT_HOOKS names, and before the redactor.
 
-    Raises: CatalogInvalid naming everything that is wrong with models.toml; HookInvalid; SettingsInvalid.
+    Raises: CatalogInvalid naming everything that is wrong with models.toml; HookInvalid; SettingsInvalid; TimesInvalid.
     """
     environ = os.environ if environ is None else environ
     catalog = load_catalog(settings.models_file, environ)
@@ -245,7 +250,7 @@ def create_gateway(
     if settings.otel and not _has_opentelemetry():
         raise SettingsInvalid(["BUTTRESS_OTEL: is on, and its library is not installed: pip install 'buttress[otel]'."])
     every_hook = [*load_hooks(settings.content_hooks), *hooks]
-    return Gateway(settings, catalog, ledger, float(environ.get(GRACE_VARIABLE, GRACE_S)), every_hook)
+    return Gateway(settings, catalog, ledger, Times.from_environment(environ), every_hook)
 
 
 def create_app(settings: Settings | None = None) -> AsgiApp:
@@ -271,6 +276,7 @@ def create_app(settings: Settings | None = None) -> AsgiApp:
         max_body_bytes=settings.max_body_bytes,
         production=settings.is_production,
         render_error=render_error,
+        is_leaving=gateway.is_leaving,
     )
 
 
@@ -331,8 +337,8 @@ async def _upkeep(
     pipeline: Pipeline, sample: Callable[[], Awaitable[None]], sweep: Callable[[], Awaitable[None]]
 ) -> AsyncGenerator[None, None]:
     loops = [
-        asyncio.create_task(every(RENEW_EVERY_S, lambda: renew_leases(pipeline), "renew leases")),
-        asyncio.create_task(every(REAP_EVERY_S, pipeline.ledger.reap, "reap")),
+        asyncio.create_task(every(pipeline.times.renew_every, lambda: renew_leases(pipeline), "renew leases")),
+        asyncio.create_task(every(pipeline.times.reap_every, pipeline.ledger.reap, "reap")),
         asyncio.create_task(every(KEEP_BOOKS_EVERY_S, pipeline.ledger.upkeep, "keep books", first_after_s=0.0)),
         asyncio.create_task(every(_SAMPLE_EVERY_S, sample, "sample metrics")),
         asyncio.create_task(every(SWEEP_EVERY_S, sweep, "sweep")),

@@ -15,7 +15,6 @@ import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from time import perf_counter
-from typing import Final
 
 from core.errors import ButtressError
 from core.logging import get_logger
@@ -39,12 +38,11 @@ from llm_gateway.routing.choose import order_routes
 from llm_gateway.routing.cooldown import Cooldowns
 from llm_gateway.routing.retry_budget import RetryBudget
 from llm_gateway.settlement import Charge, DetachedTasks
+from llm_gateway.times import Times
 from llm_gateway.wire.errors import ShuttingDown, error_of_failure
 from llm_gateway.wire.format import Format, FormatRequest
 
 log = get_logger(__name__)
-
-LEASE_S: Final = 120.0
 
 
 @dataclass(slots=True, kw_only=True)
@@ -64,7 +62,9 @@ class Pipeline:
     cooldowns: Cooldowns = field(default_factory=Cooldowns)
     retries: RetryBudget = field(default_factory=RetryBudget)
     calls: set[Call] = field(default_factory=set)  # in flight
-    draining: bool = False
+    times: Times = field(default_factory=Times)
+    leaving: bool = False  # told to stop: whoever can should call elsewhere
+    draining: bool = False  # nothing new is taken
     observers: tuple[Observer, ...] = ()
 
     async def answer(self, format_: Format, client: Client, call_id: str) -> None:
@@ -154,7 +154,7 @@ class Pipeline:
             model=request.model,
             tokens=plan.tokens,
             cost_nano_usd=plan.cost_nano_usd,
-            lease_s=LEASE_S,
+            lease_s=self.times.lease,
         )
         try:
             return plan, await self.ledger.hold(wanted), charge

@@ -5,25 +5,19 @@ from __future__ import annotations
 import asyncio
 import signal
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from types import FrameType
 from typing import Final
 
 from core.errors import ButtressError
 from core.logging import get_logger
 from llm_gateway.call import Call, Interruption
-from llm_gateway.pipeline import LEASE_S, Pipeline
+from llm_gateway.pipeline import Pipeline
+from llm_gateway.times import SETTLE_AT_EXIT_S
 
 log = get_logger(__name__)
 
-# A lease survives three failed renewals, that is one and a half minutes without a database.
-RENEW_EVERY_S: Final = LEASE_S / 4
-REAP_EVERY_S: Final = 5.0
 KEEP_BOOKS_EVERY_S: Final = 3600.0
-# A deploy lets streams finish for this long, then ends them with an error event. Servers wait 30 s before they kill, so
-# this and the time to settle must stay below that; a process manager that waits less must be told in the environment.
-GRACE_S: Final = 20.0
-GRACE_VARIABLE: Final = "BUTTRESS_GATEWAY_GRACE_S"
-SETTLE_AT_EXIT_S: Final = 8.0
 
 
 async def every(
@@ -45,26 +39,32 @@ async def every(
 async def renew_leases(pipeline: Pipeline) -> None:
     """Every call that takes long has a fresh lease; one whose hold is gone has been stopped."""
     for call in list(pipeline.calls):
-        if call.age_s() < RENEW_EVERY_S or call.charge.resolution is not None:
+        if call.age_s() < pipeline.times.renew_every or call.charge.resolution is not None:
             continue
-        if not await pipeline.ledger.renew(call.charge.request_id, LEASE_S):
+        if not await pipeline.ledger.renew(call.charge.request_id, pipeline.times.lease):
             _stop(call, Interruption.LEASE_LOST)
 
 
 class Shutdown:
     """Stops a pipeline in order: no new calls, time for the running ones, then an error for whoever is left."""
 
-    def __init__(self, pipeline: Pipeline, *, grace_s: float = GRACE_S) -> None:
+    def __init__(self, pipeline: Pipeline) -> None:
         self._pipeline = pipeline
-        self._grace_s = grace_s
         self._ending: asyncio.TimerHandle | None = None
+
+    def announce(self) -> None:
+        """Everything is served, and everybody is told to call elsewhere. More than once does no harm."""
+        if not self._pipeline.leaving:
+            self._pipeline.leaving = True
+            log.info("gateway_leaving", calls=len(self._pipeline.calls))
 
     def begin(self) -> None:
         """New calls are refused; running ones have the grace period. More than once does no harm."""
+        self.announce()
         if self._ending is None:
             self._pipeline.draining = True
             log.info("gateway_draining", calls=len(self._pipeline.calls))
-            self._ending = asyncio.get_running_loop().call_later(self._grace_s, self._interrupt_all)
+            self._ending = asyncio.get_running_loop().call_later(self._pipeline.times.grace, self._interrupt_all)
 
     async def finish(self) -> None:
         """No call runs, and every one is settled, as far as the database let us within the time."""
@@ -113,3 +113,24 @@ def when_told_to_stop(begin: Callable[[], None]) -> Callable[[], None]:
             signal.signal(one, handler)  # type: ignore[arg-type]  # what getsignal gave, signal takes
 
     return take_back
+
+
+def when_told_to_leave(announce: Callable[[], None], lame_duck_s: float) -> None:
+    """From here on SIGTERM runs `announce`, and is passed on as SIGINT after `lame_duck_s`, which stops the server.
+
+    As SIGINT, because the server's own handler of SIGTERM cannot be asked for: a loop keeps its handlers to itself. A
+    second SIGTERM changes nothing (process managers send it to each process, and the server's parent sends it on);
+    SIGINT itself never waits. Call it after `when_told_to_stop`. Does nothing outside the main thread.
+    """
+    loop = asyncio.get_running_loop()
+    told = False
+
+    def leave() -> None:
+        nonlocal told
+        if not told:
+            told = True
+            announce()
+            loop.call_later(lame_duck_s, signal.raise_signal, signal.SIGINT)
+
+    with suppress(ValueError, RuntimeError):  # no main thread: Python delivers no signals here
+        loop.add_signal_handler(signal.SIGTERM, leave)

@@ -10,6 +10,7 @@ import asyncpg
 import httpx
 import pytest
 
+from stack.processes import group_members
 from tests.support.callers import Caller, new_caller
 from tests.support.eventually import eventually
 from tests.support.fake_provider import FakeProvider, Step
@@ -111,6 +112,26 @@ async def test_a_client_that_leaves_while_the_server_stops_is_settled_too(
     # whoever is noticed first, the client that left or the end of the grace period: the same is charged
     assert row["outcome"] in ("client_gone", "cut")
     assert (row["output_tokens"], row["estimated"]) == (3, True)
+
+
+async def test_a_lame_duck_serves_everything_and_tells_everybody_to_go(
+    stack: RunningStack, caller: Caller, fake_provider: FakeProvider
+) -> None:
+    environment = {"BUTTRESS_GATEWAY_LAME_DUCK_S": "18", "BUTTRESS_GATEWAY_GRACE_S": "1"}
+    with gateway_on(stack, fake_provider, name="lame-duck", extra_environment=environment) as server:
+        async with server.http(caller) as client:
+            before = await client.post("/chat/completions", json={**STREAM, "stream": False})
+            server.terminate()
+            server.terminate()  # as a process manager that tells every process, and the server's parent
+            await server.answers("/health/ready", 503)
+            after = await client.post("/chat/completions", json={**STREAM, "stream": False})
+            streamed = await client.post("/chat/completions", json=STREAM)
+        assert [answer.status_code for answer in (before, after, streamed)] == [200, 200, 200]
+        assert [answer.headers.get("connection") for answer in (before, after, streamed)] == [None, "close", "close"]
+        assert "data: [DONE]" in streamed.text
+        worker = next(pid for pid in group_members(server.child.process.pid) if pid != server.child.process.pid)
+        os.kill(worker, signal.SIGINT)  # which never waits, so that this test need not
+        await ended(server)
 
 
 async def test_a_killed_gateways_holds_are_reaped_at_what_was_held(

@@ -9,7 +9,7 @@ import pytest
 from pydantic import ValidationError
 
 from core.settings import PREFIX, Settings, SettingsInvalid, load_settings
-from llm_gateway.upkeep import GRACE_S
+from llm_gateway.times import Times
 
 REQUIRED = {
     "BUTTRESS_SUPABASE_URL": "http://127.0.0.1:54321",
@@ -18,12 +18,14 @@ REQUIRED = {
     "BUTTRESS_GATEWAY_DATABASE_URL": "postgresql://gateway_service:s3cret-pw@127.0.0.1:54322/postgres",
     "BUTTRESS_KEY_PEPPER": "s3cret-pepper-" * 3,
 }
-# Read by the gateway's own process, not by `Settings`: llm_gateway/__main__.py and upkeep.py.
+# Read by the gateway's own process, not by `Settings`: llm_gateway/__main__.py and times.py.
 PROCESS_DEFAULTS = {
     "BUTTRESS_GATEWAY_HOST": "127.0.0.1",
     "BUTTRESS_GATEWAY_PORT": "8001",
     "BUTTRESS_GATEWAY_WORKERS": "1",
-    "BUTTRESS_GATEWAY_GRACE_S": str(GRACE_S),
+    "BUTTRESS_GATEWAY_GRACE_S": str(Times().grace),
+    "BUTTRESS_GATEWAY_LAME_DUCK_S": str(Times().lame_duck),
+    "BUTTRESS_GATEWAY_LEASE_S": str(Times().lease),
 }
 PRODUCTION = {
     "BUTTRESS_ENV": "production",

@@ -26,7 +26,8 @@ from llm_gateway.pipeline import Pipeline
 from llm_gateway.plan import Hop, Plan
 from llm_gateway.providers.contract import Provider, ProviderAnswer, ProviderCall, Providers
 from llm_gateway.settlement import Charge, DetachedTasks
-from llm_gateway.upkeep import RENEW_EVERY_S, every, renew_leases
+from llm_gateway.times import Times
+from llm_gateway.upkeep import every, renew_leases
 from llm_gateway.wire.openai_chat import CHAT
 
 REQUEST = CHAT.parse(b'{"model": "local/smollm2", "messages": [{"role": "user"}]}', {}, max_json_depth=8)
@@ -148,7 +149,7 @@ async def test_long_calls_are_renewed_and_one_without_a_hold_is_stopped(catalog:
 async def test_a_call_that_is_being_settled_is_not_renewed(catalog: Catalog) -> None:
     ledger = LeaseLedger()
     pipeline = pipeline_with(catalog, ledger)
-    call = a_call(pipeline, "settled", age_s=RENEW_EVERY_S + 1)
+    call = a_call(pipeline, "settled", age_s=Times().renew_every + 1)
     call.charge.void()
     await renew_leases(pipeline)
     await pipeline.tasks.drain(5)
