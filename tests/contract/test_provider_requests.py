@@ -1,4 +1,4 @@
-"""How each provider is asked and what it answers, as its vendor's reference shows it: address, credential, body, usage."""
+"""How each provider is asked and what it answers, as its vendor shows it: address, credential, body, usage."""
 
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
@@ -99,7 +99,7 @@ def fresh(vendor: Vendor) -> None:
         ("llama.cpp", "/v1/chat/completions", None, "max_tokens"),
     ],
 )  # fmt: skip
-async def test_whoever_speaks_openais_format_is_asked_in_it_and_answers_anthropics_clients_too(
+async def test_whoever_speaks_openais_format_is_asked_in_it_and_answers_anthropics_clients_too(  # noqa: PLR0917
     provider: str, path: str, credential: tuple[str, str] | None, maximum: str, asker: Asker, vendor: Vendor
 ) -> None:
     vendor.body = orjson.dumps(COMPLETION)
