@@ -42,14 +42,19 @@ _PHONE: Final = re.compile(
         \d{{2,8}} (?: [{_S}{_D}] \d{{2,6}} ){{0,3}} {_ENDS}
     """
 )
+# Where any of these can be: everything that has digits enough. What surrounds it is looked at by the patterns.
+_NUMBER: Final = re.compile(rf"[+(\d][\d{_S}{_D}./()]{{5,}}")
+_BESIDE: Final = 2
 # With a word for it before it, any number of fitting length is one.
-_NAMED_PHONE: Final = re.compile(
-    rf"""(?ix)
+_PHONE_WORD: Final = re.compile(
+    r"""(?ix)
     (?<![^\W\d_]) (?: tel(?:efono?|ephone|efon|éfono)? | (?:cell|tele|smart)?phone | mobile? | cell | fax | handy
         | whatsapp | sms | hotline | rufnummer ) (?: [_\ -]? (?: number | num | no | nr | nummer ) )? (?![^\W\d_])
-    [^\d\n+(]{{0,16}} ( [+(]{{0,2}} \d (?: [{_S}{_D}./()]{{0,2}} \d ){{6,14}} ) (?![\w:]|[.,]\d)
+    [^\d\n+(]{0,16} \Z
     """
 )
+_LONGEST_PHONE_WORD: Final = 48
+_NAMED_NUMBER: Final = re.compile(rf"[+(]{{0,2}}\d(?:[{_S}{_D}./()]{{0,2}}\d){{6,14}}(?![\w:]|[.,]\d)")
 _DATE: Final = re.compile(r"(?:19|20)\d\d([-./])\d\d?\1\d\d?|\d\d?([-./])\d\d?\2(?:\d\d){1,2}(?![-./]?\d)")
 _IPV4: Final = re.compile(r"(?:\d{1,3}\.){3}\d{1,3}")
 _FEWEST_NATIONAL_DIGITS: Final = 9
@@ -68,7 +73,6 @@ _ISSUER: Final = re.compile(
     | 6(?:011|4[4-9]|5|2|[379])"""
 )
 _DOUBLED: Final = (0, 2, 4, 6, 8, 1, 3, 5, 7, 9)
-_DIGITS: Final = re.compile(r"\d{2}")
 _FOREIGN_DIGIT: Final = re.compile(r"(?![0-9])\d")
 
 
@@ -83,14 +87,30 @@ class Found:
 
 def find(text: str) -> list[Found]:
     """Every piece, in order, none overlapping another: what could be two kinds is a card before a phone number."""
-    found: list[Found] = []
     left = text if text.isascii() else _FOREIGN_DIGIT.sub(lambda digit: str(unicodedata.decimal(digit[0])), text)
-    for search in (_cards, _phones, _named_phones) if _DIGITS.search(text) else ():
-        pieces = list(search(left))
-        left = _blanked(left, pieces)
-        found += pieces
-    found += _emails(left)
+    found: list[Found] = []
+    for number in _NUMBER.finditer(left):
+        found += _in_number(left, number.start(), number.end())
+    if _AT.search(text):
+        found += _emails(_blanked(left, found))
     return sorted(found, key=lambda one: one.start)
+
+
+def _in_number(text: str, start: int, end: int) -> list[Found]:
+    """Cards and phones in a stretch of digits and what stands between digits."""
+    begin = max(0, start - _BESIDE)
+    stretch = text[begin : end + _BESIDE]
+    found = list(_cards(stretch))
+    rest = _blanked(stretch, found)
+    phones = list(_phones(rest))
+    if not found and not phones:
+        named = _named_phone(text, stretch, start, begin)
+        phones = [named] if named else []
+    return [Found(one.kind, begin + one.start, begin + one.end) for one in sorted(found + phones, key=_start)]
+
+
+def _start(one: Found) -> int:
+    return one.start
 
 
 def redact(text: str) -> tuple[str, list[Kind]]:
@@ -130,10 +150,13 @@ def _phones(text: str) -> Iterator[Found]:
         yield Found("phone", match.start(), match.end())
 
 
-def _named_phones(text: str) -> Iterator[Found]:
-    for match in _NAMED_PHONE.finditer(text):
-        if not (_DATE.match(match[1]) or _IPV4.match(match[1])):
-            yield Found("phone", match.start(1), match.end(1))
+def _named_phone(text: str, stretch: str, start: int, begin: int) -> Found | None:
+    """The number that the stretch begins with, where a word for a phone stands before it."""
+    match = _NAMED_NUMBER.match(stretch, start - begin)
+    if match is None or _DATE.match(match[0]) or _IPV4.match(match[0]):
+        return None
+    before = text[max(0, start - _LONGEST_PHONE_WORD) : start]
+    return Found("phone", match.start(), match.end()) if _PHONE_WORD.search(before) else None
 
 
 def _cards(text: str) -> Iterator[Found]:

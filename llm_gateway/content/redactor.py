@@ -11,8 +11,8 @@ from llm_gateway.content.stream_redactor import StreamRedactor, without_logprobs
 from llm_gateway.content.texts import rewrite_texts
 from llm_gateway.metrics import Metrics
 
-# About two milliseconds of searching; more is done beside the event loop.
-_LONG_CHARACTERS: Final = 64 * 1024
+# About a millisecond of searching; more is done beside the event loop.
+_LONG_CHARACTERS: Final = 32 * 1024
 _STREAMING: Final = frozenset({"chat", "messages", "responses"})
 
 
