@@ -7,9 +7,11 @@ from core.asgi import AsgiApp, Message, Receive, Scope, Send
 _ALLOWED_METHODS: Final = b"GET, HEAD, POST, PATCH, DELETE"
 _ALLOWED_HEADERS: Final = (
     b"authorization, content-type, if-match, idempotency-key, x-request-id, "
-    b"x-api-key, x-buttress-workspace, anthropic-version, anthropic-beta"
+    b"x-api-key, x-buttress-workspace, x-buttress-cache, anthropic-version, anthropic-beta"
 )
-_EXPOSED_HEADERS: Final = b"etag, location, retry-after, x-request-id"
+_EXPOSED_HEADERS: Final = (
+    b"etag, location, retry-after, x-request-id, x-buttress-call-id, x-buttress-cost-usd, x-buttress-cache"
+)
 _PREFLIGHT_LIFETIME_S: Final = b"600"
 
 
