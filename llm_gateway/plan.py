@@ -67,9 +67,11 @@ def plan_call(format_: Format, request: FormatRequest, routes: Sequence[Route], 
         try:
             if model.name not in estimates:
                 estimates[model.name] = format_.estimate(request, _clamped(model.bounds, policy))
+            estimate = estimates[model.name]
             if format_.endpoint not in deployment.native:
                 format_.check_translatable(request)
-            hops.append(Hop(model, deployment, estimates[model.name]))
+                estimate = replace(estimate, service=None)  # a translation leaves `service_tier` out
+            hops.append(Hop(model, deployment, estimate))
         except InvalidInput as error:
             refusal = refusal or error
     if not hops:

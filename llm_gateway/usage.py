@@ -65,6 +65,7 @@ def _probable_prompt(hop: Hop) -> TokenCounts:
 def _priced(hop: Hop, counts: TokenCounts, service: str | None, *, estimated: bool, outcome: Outcome) -> Usage:
     """Where the provider does not say which service it gave, the dearest of those that it may have given."""
     deployment = hop.deployment
+    counts = _by_age(hop, counts)
     may_be = {service} if service is not None else {None, hop.estimate.service, deployment.unasked_service_tier}
     return Usage(
         counts=counts,
@@ -74,3 +75,11 @@ def _priced(hop: Hop, counts: TokenCounts, service: str | None, *, estimated: bo
         outcome=outcome,
         deployment=deployment.id,
     )
+
+
+def _by_age(hop: Hop, counts: TokenCounts) -> TokenCounts:
+    """A translated answer says what was written to a cache, and not for how long: for as long as was asked."""
+    asked = {name for name, _ in hop.estimate.classes}
+    if not counts.cache_write_5m or counts.cache_write_1h or "cache_write_1h" not in asked or "cache_write_5m" in asked:
+        return counts
+    return replace(counts, cache_write_5m=0, cache_write_1h=counts.cache_write_5m)

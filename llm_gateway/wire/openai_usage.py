@@ -86,4 +86,4 @@ def count(value: object) -> int | None:
 def service_of(answer: dict[str, object]) -> str | None:
     """The service tier that the provider says it gave; it may differ from the one that was asked for."""
     service = answer.get("service_tier")
-    return service if isinstance(service, str) else None
+    return service.lower() if isinstance(service, str) else None

@@ -18,6 +18,16 @@ from llm_gateway.wire.openai_chat import CHAT
 
 MODELS = """
 [[models]]
+name = "translated"
+context_window = 1000
+max_output_tokens = 10
+[[models.deployments]]
+provider = "gemini"
+base_url = "http://x/v1"
+model = "m"
+price_usd_per_million_tokens = { input = 1, output = 2 }
+
+[[models]]
 name = "plain"
 context_window = 1000
 max_output_tokens = 100
@@ -43,7 +53,7 @@ price_tiers_usd_per_million_tokens = [{ service_tier = "priority", input = 20, o
 def catalog(tmp_path_factory: pytest.TempPathFactory) -> Catalog:
     file = tmp_path_factory.mktemp("catalog") / "models.toml"
     file.write_text(MODELS)
-    return load_catalog(file, {})
+    return load_catalog(file, {"GEMINI_API_KEY": "k"})
 
 
 def plan(catalog: Catalog, *names: str, **fields: object) -> Plan:
@@ -91,6 +101,11 @@ def test_the_refusal_is_that_of_the_model_that_was_asked(catalog: Catalog) -> No
 def test_priority_is_held_at_its_own_price(catalog: Catalog) -> None:
     (ordinary,), (dear,) = plan(catalog, "rich").hops, plan(catalog, "rich", service_tier="priority").hops
     assert dear.most_nano_usd > 9 * ordinary.most_nano_usd
+
+
+def test_a_translated_call_asks_for_no_service_and_pays_for_none(catalog: Catalog) -> None:
+    (hop,) = plan(catalog, "translated", service_tier="priority").hops
+    assert (hop.estimate.service, hop.most_nano_usd) == (None, plan(catalog, "translated").hops[0].most_nano_usd)
 
 
 def test_without_anybody_to_ask_nothing_is_held_or_asked(catalog: Catalog) -> None:

@@ -35,7 +35,7 @@ max_output_tokens = 1000
 base_url = "http://x/v1"
 model = "m"
 unasked_service_tier = "priority"
-price_usd_per_million_tokens = { input = 1, input_audio = 10, output = 2 }
+price_usd_per_million_tokens = { input = 1, cache_write_5m = 1.5, cache_write_1h = 2, input_audio = 10, output = 2 }
 price_tiers_usd_per_million_tokens = [
     { service_tier = "priority", input = 3, output = 6 },
     { service_tier = "flex", input = 0.5, output = 1 },
@@ -60,6 +60,26 @@ def test_the_service_that_was_given_decides(model: PublicModel) -> None:
     assert costs == [120_000, 360_000, 60_000]
 
 
+@pytest.mark.parametrize(
+    ("asked", "counts", "hour"),
+    [
+        (["cache_write_1h"], TokenCounts(cache_write_5m=7), 7),
+        (["cache_write_1h"], TokenCounts(cache_write_5m=7, cache_write_1h=1), 1),
+        (["cache_write_1h", "cache_write_5m"], TokenCounts(cache_write_5m=7), 0),
+        (["cache_write_5m"], TokenCounts(cache_write_5m=7), 0),
+        ([], TokenCounts(cache_write_5m=7), 0),
+        (["cache_write_1h"], TokenCounts(input=7), 0),
+    ],
+)
+def test_what_was_written_for_an_hour_costs_an_hour_where_the_answer_does_not_say(
+    model: PublicModel, asked: list[str], counts: TokenCounts, hour: int
+) -> None:
+    estimate = replace(ESTIMATE, classes=tuple((name, "x") for name in asked))
+    used = usage.reported(hop(model, estimate), counts, "default")
+    assert used.counts.cache_write_1h == hour
+    assert used.counts.total == counts.total
+
+
 def test_who_does_not_say_which_service_may_have_given_the_dearest(model: PublicModel) -> None:
     counts = TokenCounts(input=100, output=10)
     assert usage.reported(hop(model), counts).cost_nano_usd == 360_000  # priority, if the account is set to it
@@ -68,7 +88,7 @@ def test_who_does_not_say_which_service_may_have_given_the_dearest(model: Public
 
 
 def test_what_has_no_rate_is_charged_at_the_dearest_one_and_marked(model: PublicModel) -> None:
-    used = usage.reported(hop(model), TokenCounts(cache_write_1h=10), "default")
+    used = usage.reported(hop(model), TokenCounts(output_audio=10), "default")
     assert (used.cost_nano_usd, used.estimated) == (100_000, True)
     assert usage.reported(hop(model), TokenCounts(input=10), "brand-new").estimated
     assert not usage.reported(hop(model), TokenCounts(input=10), "default").estimated
