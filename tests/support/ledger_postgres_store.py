@@ -47,6 +47,10 @@ class PostgresStore(Store):
         self._url = url
         self.connection = connection
 
+    async def clear(self) -> None:
+        self.now_us = NOW_US
+        await self.connection.execute("truncate gateway.holds, gateway.meters, gateway.usage, gateway.limits")
+
     async def add_user(self, user_id: UUID) -> None:
         await self.connection.execute(
             "insert into auth.users (id, email, raw_user_meta_data) values ($1, $2, '{}')",

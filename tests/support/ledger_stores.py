@@ -80,6 +80,7 @@ class Store(Protocol):
     now_us: int
     cut: bool
 
+    async def clear(self) -> None: ...
     async def add_user(self, user_id: UUID) -> None: ...
     async def hold(self, request: HoldRequest, attempt: UUID) -> Answer: ...
     async def reprice(self, request_id: str, amount: Amount) -> Answer: ...
@@ -98,9 +99,16 @@ class MemoryStore(Store):
     """The one in memory, or one that is broken on purpose."""
 
     def __init__(self, make: Callable[[Callable[[], int]], MemoryLedger] = MemoryLedger) -> None:
+        self._make = make
+        self._begin()
+
+    def _begin(self) -> None:
         self.now_us = NOW_US
         self.cut = False
-        self.ledger = make(lambda: self.now_us)
+        self.ledger = self._make(lambda: self.now_us)
+
+    async def clear(self) -> None:
+        self._begin()
 
     async def add_user(self, user_id: UUID) -> None:
         """In memory everybody exists."""

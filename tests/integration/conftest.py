@@ -1,0 +1,41 @@
+"""Both stores of the ledger: a test that asks for `store` or `trio` runs on each."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from uuid import uuid4
+
+import pytest
+
+from llm_gateway.limits.meters import SubjectLimits
+from tests.support.ledger_calls import Trio
+from tests.support.ledger_postgres_store import PostgresStore, postgres_store
+from tests.support.ledger_stores import MemoryStore, Store
+from tests.support.stack import RunningStack
+
+
+@pytest.fixture(scope="session")
+async def ledger_database(stack: RunningStack) -> AsyncIterator[PostgresStore]:
+    """A database with every migration and nobody in it, for all tests that hold the ledger's clock."""
+    async with postgres_store(stack) as store:
+        yield store
+
+
+@pytest.fixture(params=["memory", "postgres"])
+async def store(request: pytest.FixtureRequest) -> Store:
+    """One of the stores, without calls, users without limits, at a moment in January."""
+    if request.param == "memory":
+        store: Store = MemoryStore()
+    else:
+        store = request.getfixturevalue("ledger_database")
+        await store.clear()
+    await store.set_default_plan(SubjectLimits())
+    return store
+
+
+@pytest.fixture
+async def trio(store: Store) -> Trio:
+    """A user, a key and a workspace that nobody has limited."""
+    user_id = uuid4()
+    await store.add_user(user_id)
+    return Trio(store, user_id)
