@@ -22,15 +22,20 @@ async def ledger_database(stack: RunningStack) -> AsyncIterator[PostgresStore]:
 
 
 @pytest.fixture(params=["memory", "postgres"])
-async def store(request: pytest.FixtureRequest) -> Store:
-    """One of the stores, without calls, users without limits, at a moment in January."""
+def any_store(request: pytest.FixtureRequest) -> Store:
+    """One of them. Not async: the stack cannot be started from within a loop."""
     if request.param == "memory":
-        store: Store = MemoryStore()
-    else:
-        store = request.getfixturevalue("ledger_database")
-        await store.clear()
-    await store.set_default_plan(SubjectLimits())
+        return MemoryStore()
+    store: Store = request.getfixturevalue("ledger_database")
     return store
+
+
+@pytest.fixture
+async def store(any_store: Store) -> Store:
+    """One of them, without calls, with users without limits, at a moment in January."""
+    await any_store.clear()
+    await any_store.set_default_plan(SubjectLimits())
+    return any_store
 
 
 @pytest.fixture

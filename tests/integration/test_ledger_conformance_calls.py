@@ -42,7 +42,17 @@ async def test_a_settled_call_is_one_row_that_says_all_of_it(trio: Trio) -> None
     request = trio.call(tokens=1000, cost_nano_usd=50_000)
     await trio.store.hold(request, uuid4())
     what = Usage(
-        counts=TokenCounts(1, 20, 300, 4000, 50_000, 600_000, 7_000_000, 80_000_000, 9),
+        counts=TokenCounts(
+            input=1,
+            cached_input=20,
+            cache_write_5m=300,
+            cache_write_1h=4000,
+            input_audio=50_000,
+            output=600_000,
+            reasoning=7_000_000,
+            output_audio=80_000_000,
+            images=9,
+        ),
         cost_nano_usd=4_000,
         estimated=True,
         outcome="client_gone",

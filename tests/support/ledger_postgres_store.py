@@ -18,7 +18,7 @@ from llm_gateway.limits.meters import Amount, Meter, SubjectLimits
 from llm_gateway.limits.rules import Answer
 from llm_gateway.limits.standing import Subject
 from stack import migrations
-from tests.support.ledger_stores import NOW_US, HoldRow, Lost, Snapshot, Store, UsageRow
+from tests.support.ledger_stores import NOW_US, End, HoldRow, Lost, Snapshot, Store, UsageRow
 from tests.support.scratch_database import scratch_database
 from tests.support.stack import RunningStack
 
@@ -34,8 +34,6 @@ select meters.* from gateway.meters
 inner join unnest($1::text[], $2::uuid[]) as asked (scope, subject_id) using (scope, subject_id)
 """
 _USAGE: Final = "select * from gateway.usage where request_id = any ($1)"
-
-Done = tuple[str, UUID | None, Usage | None]  # an id, whose hold is meant, and what it cost (None: it is voided)
 
 
 class PostgresStore(Store):
@@ -58,16 +56,15 @@ class PostgresStore(Store):
             f"{user_id.hex}@example.com",
         )
 
-    async def post(self, done: Sequence[Done] = (), holds: Sequence[tuple[HoldRequest, UUID]] = ()) -> list[Answer]:
-        """All of these at once, as the gateway sends them: an answer each. That of a finished call is its state."""
-        usages = [usage or Usage(counts=TokenCounts(), cost_nano_usd=0) for _, _, usage in done]
+    async def post(self, ends: Sequence[End], holds: Sequence[tuple[HoldRequest, UUID]]) -> list[Answer | str]:
+        usages = [usage or Usage(counts=TokenCounts(), cost_nano_usd=0) for _, _, usage in ends]
         rows = await self._ask(
             _POST,
             self._now(),
-            [request_id for request_id, _, _ in done],
-            [attempt for _, attempt, _ in done],
-            ["voided" if usage is None else "settled" for _, _, usage in done],
-            [None if usage is None else usage.outcome for _, _, usage in done],
+            [request_id for request_id, _, _ in ends],
+            [attempt for _, attempt, _ in ends],
+            ["voided" if usage is None else "settled" for _, _, usage in ends],
+            [None if usage is None else usage.outcome for _, _, usage in ends],
             [usage.estimated for usage in usages],
             [usage.endpoint for usage in usages],
             [usage.deployment for usage in usages],
@@ -83,20 +80,25 @@ class PostgresStore(Store):
             [request.cost_nano_usd for request, _ in holds],
             [round(request.lease_s * 1000) for request, _ in holds],
         )
-        return [_answer(row) for row in rows]
+        return [
+            *(str(row["verdict"]) for row in rows[: len(ends)]),
+            *(_answer(row) for row in rows[len(ends) :]),
+        ]
 
     async def hold(self, request: HoldRequest, attempt: UUID) -> Answer:
-        return (await self.post(holds=[(request, attempt)]))[0]
+        [answer] = await self.post([], [(request, attempt)])
+        assert isinstance(answer, Answer)
+        return answer
 
     async def reprice(self, request_id: str, amount: Amount) -> Answer:
         rows = await self._ask(_REPRICE, self._now(), request_id, amount.tokens, amount.cost_nano_usd)
         return _answer(rows[0])
 
     async def settle(self, request_id: str, usage: Usage) -> str:
-        return (await self.post([(request_id, None, usage)]))[0].verdict
+        return str((await self.post([(request_id, None, usage)], []))[0])
 
     async def void(self, request_id: str, attempt: UUID | None = None) -> str:
-        return (await self.post([(request_id, attempt, None)]))[0].verdict
+        return str((await self.post([(request_id, attempt, None)], []))[0])
 
     async def renew(self, request_id: str, lease_s: float) -> bool:
         return bool((await self._ask(_RENEW, self._now(), request_id, round(lease_s * 1000)))[0][0])

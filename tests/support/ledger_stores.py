@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 from uuid import UUID
@@ -67,6 +67,10 @@ def figures(meter: Meter) -> tuple[object, ...]:
     )
 
 
+# What ended: an id, whose hold is meant (None: whoever's), and what it cost (None: it is voided).
+End = tuple[str, UUID | None, Usage | None]
+
+
 class Lost(Exception):
     """The connection was cut before the ledger had committed."""
 
@@ -82,6 +86,7 @@ class Store(Protocol):
 
     async def clear(self) -> None: ...
     async def add_user(self, user_id: UUID) -> None: ...
+    async def post(self, ends: Sequence[End], holds: Sequence[tuple[HoldRequest, UUID]]) -> list[Answer | str]: ...
     async def hold(self, request: HoldRequest, attempt: UUID) -> Answer: ...
     async def reprice(self, request_id: str, amount: Amount) -> Answer: ...
     async def settle(self, request_id: str, usage: Usage) -> str: ...
@@ -112,6 +117,11 @@ class MemoryStore(Store):
 
     async def add_user(self, user_id: UUID) -> None:
         """In memory everybody exists."""
+
+    async def post(self, ends: Sequence[End], holds: Sequence[tuple[HoldRequest, UUID]]) -> list[Answer | str]:
+        self._arrive()
+        states = [self.ledger.finish(name, usage, attempt=attempt) or UNKNOWN for name, attempt, usage in ends]
+        return [*states, *(self.ledger.decide_hold(request, attempt) for request, attempt in holds)]
 
     async def hold(self, request: HoldRequest, attempt: UUID) -> Answer:
         self._arrive()

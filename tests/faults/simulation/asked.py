@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
 from uuid import UUID
 
 from llm_gateway.limits.ledger import HoldRequest, Usage
@@ -21,8 +20,8 @@ class Hold:
     attempt: UUID
 
     @property
-    def request_id(self) -> str:
-        return self.request.request_id
+    def request_ids(self) -> tuple[str, ...]:
+        return (self.request.request_id,)
 
     async def ask(self, store: Store) -> Answer:
         return await store.hold(self.request, self.attempt)
@@ -38,6 +37,10 @@ class Reprice:
     request_id: str
     amount: Amount
 
+    @property
+    def request_ids(self) -> tuple[str, ...]:
+        return (self.request_id,)
+
     async def ask(self, store: Store) -> Answer:
         return await store.reprice(self.request_id, self.amount)
 
@@ -51,6 +54,10 @@ class Settle:
 
     request_id: str
     usage: Usage
+
+    @property
+    def request_ids(self) -> tuple[str, ...]:
+        return (self.request_id,)
 
     async def ask(self, store: Store) -> str:
         return await store.settle(self.request_id, self.usage)
@@ -67,6 +74,10 @@ class Void:
     request_id: str
     attempt: UUID | None = None
 
+    @property
+    def request_ids(self) -> tuple[str, ...]:
+        return (self.request_id,)
+
     async def ask(self, store: Store) -> str:
         return await store.void(self.request_id, self.attempt)
 
@@ -81,6 +92,10 @@ class Renew:
     request_id: str
     lease_s: float
 
+    @property
+    def request_ids(self) -> tuple[str, ...]:
+        return (self.request_id,)
+
     async def ask(self, store: Store) -> bool:
         return await store.renew(self.request_id, self.lease_s)
 
@@ -92,7 +107,7 @@ class Renew:
 class Reap:
     """Whose lease has run out?"""
 
-    request_id: Literal[""] = ""
+    request_ids: tuple[str, ...] = ()
 
     async def ask(self, store: Store) -> int:
         return await store.reap()
@@ -101,5 +116,27 @@ class Reap:
         return model.reap()
 
 
-Asked = Hold | Reprice | Settle | Void | Renew | Reap
-Answered = Answer | str | bool | int
+@dataclass(frozen=True)
+class Together:
+    """What several calls ask in one transaction: first what has ended, then what begins, in this order."""
+
+    ends: tuple[Settle | Void, ...]
+    holds: tuple[Hold, ...]
+
+    @property
+    def request_ids(self) -> tuple[str, ...]:
+        return tuple(request_id for one in (*self.ends, *self.holds) for request_id in one.request_ids)
+
+    async def ask(self, store: Store) -> list[Answer | str]:
+        ends = [
+            (one.request_id, None, one.usage) if isinstance(one, Settle) else (one.request_id, one.attempt, None)
+            for one in self.ends
+        ]
+        return await store.post(ends, [(one.request, one.attempt) for one in self.holds])
+
+    def expect(self, model: Model) -> list[Answer | str]:
+        return [*(one.expect(model) for one in self.ends), *(one.expect(model) for one in self.holds)]
+
+
+Asked = Hold | Reprice | Settle | Void | Renew | Reap | Together
+Answered = Answer | str | bool | int | list[Answer | str]

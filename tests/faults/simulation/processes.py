@@ -10,7 +10,7 @@ from uuid import UUID
 from llm_gateway.limits.ledger import HoldRequest
 from llm_gateway.limits.rules import Answer
 from llm_gateway.limits.standing import subjects_of
-from tests.faults.simulation.asked import Asked, Hold, Reap, Renew, Reprice, Settle, Void
+from tests.faults.simulation.asked import Asked, Hold, Reap, Renew, Reprice, Settle, Together, Void
 from tests.faults.simulation.world import World
 
 MOST_OPEN: Final = 40
@@ -44,6 +44,7 @@ class Processes:
         self._actions = {
             "begin": self._begin,
             "go on": self._go_on,
+            "together": self._together,
             "interfere": self._interfere,
             "arrive late": self._arrive_late,
             "reap": self._reap,
@@ -54,6 +55,7 @@ class Processes:
         self._weights = {
             "begin": 26,
             "go on": 34,
+            "together": 5,
             "interfere": 3,
             "arrive late": 3,
             "reap": 2,
@@ -117,6 +119,31 @@ class Processes:
         call.end = end
         if await self.world.send(end) is not None:
             process.calls.remove(call)
+
+    async def _together(self) -> None:
+        """One process ends and begins several calls at once."""
+        process, most = self.draw.rng.choice(self._all), self.draw.rng.choice([2, 3, 8])
+        ending = [call for call in process.calls if call.phase == "running" and call.end is None][:most]
+        for call in ending:
+            name = call.request.request_id
+            settle = Settle(name, self.draw.usage(self.world.checks.open.get(name)))
+            call.end = settle if self.draw.happens(0.8) else Void(name)
+        beginning = [Call(self.draw.request(), self.draw.uuid()) for _ in range(self.draw.rng.randrange(most))]
+        if beginning and self._made and self.draw.happens(0.1):  # one of them with an id that is taken
+            beginning[-1].request = self.draw.request(self.draw.rng.choice(self._made).request.request_id)
+        ends, holds = [call.end for call in ending if call.end], [Hold(one.request, one.attempt) for one in beginning]
+        if len(self.world.checks.open) >= MOST_OPEN or not (ends or holds):
+            return
+        self._made.extend(beginning)
+        process.calls.extend(beginning)
+        answers = await self.world.send(Together(tuple(ends), tuple(holds)))
+        if not isinstance(answers, list):
+            return
+        for call, answer in zip([*ending, *beginning], answers, strict=True):
+            if isinstance(answer, Answer) and answer.verdict == "held":
+                call.phase = "running"
+            else:
+                process.calls.remove(call)
 
     async def _interfere(self) -> None:
         """Somebody asks about a call that is another's, is long over, or never was."""

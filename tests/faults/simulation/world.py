@@ -72,9 +72,9 @@ class World:
         require(
             answer == expected or not self._oracle, "the ledger answers what the model does", asked, answer, expected
         )
-        verdict = answer.verdict if isinstance(answer, Answer) else str(answer)
-        self.counts[f"{type(asked).__name__.lower()}: {verdict}"] += 1
-        await self._look({asked.request_id}, refused=isinstance(answer, Answer) and verdict != "held")
+        for one in answer if isinstance(answer, list) else [answer]:
+            self.counts[f"{type(asked).__name__.lower()}: {one.verdict if isinstance(one, Answer) else one}"] += 1
+        await self._look(asked, refused=isinstance(answer, Answer) and answer.verdict != "held")
         return answer
 
     async def _cut(self, asked: Asked) -> None:
@@ -87,12 +87,12 @@ class World:
             self.counts["cut off"] += 1
         finally:
             self.store.cut = False
-        await self._look({asked.request_id}, refused=True)
+        await self._look(asked, refused=True)
 
-    async def _look(self, touched: set[str], *, refused: bool) -> None:
+    async def _look(self, asked: Asked, *, refused: bool) -> None:
         snapshot = await self.store.snapshot(self.draw.subjects)
         gone = {name for name in self.checks.open if name not in snapshot.holds}
-        usage = await self.store.usage((touched | gone) - {""})
+        usage = await self.store.usage(gone.union(asked.request_ids))
         changed = self.checks.after_step(self.store.now_us, snapshot, usage, refused=refused)
         if self._oracle:
             self._compare(snapshot, changed)
