@@ -100,7 +100,7 @@ begin
                 -- already, and returning it a second time would let more through than the limit. Its stretch ends where it
                 -- ended at the hold, less whatever has been given back since.
                 v_given_back_ns := greatest(0, least(
-                    (r.held_tokens[i] - r.tokens[i]) * v_token_ns, r.ends_ns[i] - m.tokens_returned_ns - v_now_ns
+                    (r.held_tokens[i] - r.tokens[i])::numeric * v_token_ns, r.ends_ns[i] - m.tokens_returned_ns - v_now_ns
                 ));
                 m.tokens_tat_ns := m.tokens_tat_ns - v_given_back_ns;
                 m.tokens_returned_ns := m.tokens_returned_ns + v_given_back_ns;

@@ -169,7 +169,7 @@ begin
     cross join lateral (
         select
             s.r_tat_ns + so_far.calls * s.r_unit_ns - v_now_ns as r_ahead_ns,
-            s.t_tat_ns + so_far.tokens * s.t_unit_ns - v_now_ns as t_ahead_ns,
+            case when s.t_limit is null then 0 else s.t_tat_ns + so_far.tokens * s.t_unit_ns - v_now_ns end as t_ahead_ns,
             s.held_tokens + so_far.tokens as held_tokens,
             s.held_nano_usd + so_far.nano_usd as held_nano_usd
     ) as at
@@ -292,6 +292,7 @@ declare
     v_inserted uuid[];
     a gateway.answer;
     i integer;
+    v_again boolean;
 begin
     foreach s in array v_subjects loop
         if not s.has_plan then
@@ -387,12 +388,12 @@ begin
 
             foreach i in array v_mine loop
                 s := v_subjects[i];
-                if s.r_limit is not null and (a.requests_limit is null or s.r_room - v_calls[i] < a.requests_remaining) then
+                if s.r_limit is not null and (a.requests_limit is null or greatest(s.r_room - v_calls[i], 0) < a.requests_remaining) then
                     a.requests_limit := s.r_limit;
                     a.requests_remaining := greatest(s.r_room - v_calls[i], 0);
                     a.requests_reset_ms := (s.r_tat_ns + v_calls[i] * s.r_unit_ns - v_now_ns + 999999) / 1000000;
                 end if;
-                if s.t_limit is not null and (a.tokens_limit is null or s.t_room - v_tokens[i] < a.tokens_remaining) then
+                if s.t_limit is not null and (a.tokens_limit is null or greatest(s.t_room - v_tokens[i], 0) < a.tokens_remaining) then
                     a.tokens_limit := s.t_limit;
                     a.tokens_remaining := greatest(s.t_room - v_tokens[i], 0);
                     a.tokens_reset_ms := (s.t_tat_ns + v_tokens[i] * s.t_unit_ns - v_now_ns + 999999) / 1000000;
@@ -419,12 +420,15 @@ begin
         -- asked after the insert, which waits for a call with the same id that is being finished at this moment
         exit when cardinality(v_inserted) = cardinality(v_admitted)
             and not exists (select from gateway.usage where request_id = any (p_request_ids));
+        v_again := false;
         foreach i in array v_admitted loop
             v_taken[i] := not coalesce(p_attempts[i] = any (v_inserted), false)
-                or exists (select from gateway.usage where request_id = p_request_ids[i]);
+                or exists (select from gateway.usage where request_id = p_request_ids[i])
+                or i > (select min(n) from unnest(v_admitted) as n where p_attempts[n] = p_attempts[i]);
+            v_again := v_again or v_taken[i];
         end loop;
+        exit when not v_again; -- only calls that were refused, or are decided again, have ids that are taken
         delete from gateway.holds where request_id = any (p_request_ids) and attempt = any (v_inserted);
-        exit when not true = any (v_taken); -- only calls that were refused have ids that are taken
     end loop;
 
     if cardinality(v_admitted) > 0 then

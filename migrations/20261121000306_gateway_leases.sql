@@ -107,6 +107,7 @@ declare
     v_now_ns bigint;
     v_tat_ns bigint;
     v_given_back_ns bigint;
+    v_place integer;
 begin
     if not coalesce(p_tokens between 0 and 1000000000 and p_cost_nano_usd between 0 and 1000000000000000, false) then
         raise exception 'a hold needs tokens and cost in range' using errcode = 'invalid_parameter_value';
@@ -135,7 +136,8 @@ begin
         update gateway.holds set tokens = p_tokens, cost_nano_usd = p_cost_nano_usd where request_id = p_request_id;
     end if;
 
-    foreach s in array v_subjects loop
+    foreach v_place in array v_mine loop
+        s := v_subjects[v_place];
         v_tat_ns := s.t_tat_ns;
         if a.verdict = 'held' then
             v_given_back_ns := 0;
@@ -145,7 +147,7 @@ begin
                 -- as gateway.finish gives back; the end of the call's stretch stays where it was, so that what is given back
                 -- later is never more than what the call has left of its own
                 v_given_back_ns := greatest(0, least(
-                    (h.tokens - p_tokens) * s.t_unit_ns,
+                    (h.tokens - p_tokens)::numeric * s.t_unit_ns,
                     case s.scope
                         when 'user' then h.user_tokens_end_ns
                         when 'key' then h.key_tokens_end_ns
@@ -162,12 +164,13 @@ begin
                 held_nano_usd = held_nano_usd + p_cost_nano_usd - h.cost_nano_usd
             where scope = s.scope and subject_id = s.subject_id;
         end if;
-        if a.requests_limit is null or s.r_room < a.requests_remaining then
+        if s.r_limit is not null and (a.requests_limit is null or greatest(s.r_room, 0) < a.requests_remaining) then
             a.requests_limit := s.r_limit;
             a.requests_remaining := greatest(s.r_room, 0);
             a.requests_reset_ms := (s.r_tat_ns - v_now_ns + 999999) / 1000000;
         end if;
-        if a.tokens_limit is null or s.t_limit - (v_tat_ns - v_now_ns + s.t_unit_ns - 1) / s.t_unit_ns < a.tokens_remaining then
+        if s.t_limit is not null and (a.tokens_limit is null
+            or greatest(s.t_limit - (v_tat_ns - v_now_ns + s.t_unit_ns - 1) / s.t_unit_ns, 0) < a.tokens_remaining) then
             a.tokens_limit := s.t_limit;
             a.tokens_remaining := greatest(s.t_limit - (v_tat_ns - v_now_ns + s.t_unit_ns - 1) / s.t_unit_ns, 0);
             a.tokens_reset_ms := (v_tat_ns - v_now_ns + 999999) / 1000000;

@@ -9,6 +9,7 @@ import pytest
 from tests.support.api_server import ApiServer, api_server_on
 from tests.support.fake_provider import FakeProvider
 from tests.support.gateway_server import GatewayServer, gateway_on
+from tests.support.ledger_postgres_store import PostgresStore, postgres_store
 from tests.support.stack import RunningStack, running_stack
 
 
@@ -32,6 +33,13 @@ async def database(stack: RunningStack) -> AsyncIterator[asyncpg.Connection]:
         yield connection
     finally:
         await connection.close()
+
+
+@pytest.fixture(scope="session")
+async def ledger_database(stack: RunningStack) -> AsyncIterator[PostgresStore]:
+    """The ledger in a database of its own, for the tests that hold its clock; each begins with `clear()`."""
+    async with postgres_store(stack) as store:
+        yield store
 
 
 @pytest.fixture(scope="session")

@@ -2,23 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
 from uuid import uuid4
 
 import pytest
 
 from llm_gateway.limits.meters import SubjectLimits
 from tests.support.ledger_calls import Trio
-from tests.support.ledger_postgres_store import PostgresStore, postgres_store
 from tests.support.ledger_stores import MemoryStore, Store
-from tests.support.stack import RunningStack
-
-
-@pytest.fixture(scope="session")
-async def ledger_database(stack: RunningStack) -> AsyncIterator[PostgresStore]:
-    """A database with every migration and nobody in it, for all tests that hold the ledger's clock."""
-    async with postgres_store(stack) as store:
-        yield store
 
 
 @pytest.fixture(params=["memory", "postgres"])

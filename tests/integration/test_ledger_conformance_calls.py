@@ -253,3 +253,40 @@ async def test_a_call_that_is_over_or_never_was_cannot_be_repriced(trio: Trio) -
     await trio.hold("a")
     await trio.store.void("a")
     assert [(await trio.store.reprice(name, Amount(1, 1))).verdict for name in ("a", "never held")] == ["lost"] * 2
+
+
+@pytest.mark.parametrize("tokens", [0, 10], ids=["it fits", "it does not"])
+async def test_an_id_that_is_taken_stands_in_no_other_calls_way(trio: Trio, tokens: int) -> None:
+    """They come together: the others are held, and what was charged for them is theirs."""
+    await trio.hold("over", cost_nano_usd=1)
+    await trio.store.settle("over", usage())
+    await trio.limit("user", limit("tokens_per_minute", 5))
+    calls = [trio.call("new", tokens=3), trio.call("over", tokens=tokens), trio.call("newer", tokens=2)]
+    answers = await trio.store.post([], [(call, uuid4()) for call in calls])
+    verdicts = [answer if isinstance(answer, str) else answer.verdict for answer in answers]
+    assert verdicts == ["held", "too_large" if tokens else "duplicate", "held"]
+    assert sorted((await trio.store.snapshot([])).holds) == ["new", "newer"]
+    assert await used(trio) == (2, 5, 0, 0, 0)
+
+
+async def test_of_calls_with_one_id_that_come_together_the_first_is_held(trio: Trio) -> None:
+    calls = [(trio.call("same", tokens=tokens), uuid4()) for tokens in (3, 4, 5)]
+    answers = await trio.store.post([], calls)
+    assert [answer if isinstance(answer, str) else answer.verdict for answer in answers] == [
+        "held",
+        "duplicate",
+        "duplicate",
+    ]
+    assert (await held(trio, "same")).amount == Amount(3, 0)
+    assert (await used(trio))[:2] == (1, 3)
+
+
+async def test_what_ends_makes_room_for_what_comes_with_it(trio: Trio) -> None:
+    await trio.limit("key", SubjectLimits(calls_in_flight=1, nano_usd_per_day=100))
+    await trio.hold("a", cost_nano_usd=100)
+    calls = [(trio.call("b", cost_nano_usd=60), uuid4()), (trio.call("c", cost_nano_usd=60), uuid4())]
+    ended, first, second = await trio.store.post([("a", None, usage(cost_nano_usd=40))], calls)
+    assert ended == "settled"
+    assert not isinstance(first, str)
+    assert not isinstance(second, str)
+    assert (first.verdict, second.verdict) == ("held", "refused")

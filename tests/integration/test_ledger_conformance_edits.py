@@ -5,11 +5,12 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from itertools import product
 from typing import Final
+from uuid import uuid4
 
 import pytest
 
 from llm_gateway.limits.ledger import LimitName, LimitState, Scope
-from llm_gateway.limits.meters import SubjectLimits
+from llm_gateway.limits.meters import Amount, SubjectLimits
 from tests.support.ledger_calls import AMOUNTS, BUDGETS, LIMIT_NAMES, RATES, SCOPES, Trio, limit, usage
 
 SECOND_US: Final = 1_000_000
@@ -164,3 +165,21 @@ async def test_the_most_that_can_be_asked_is_counted_exactly(trio: Trio, name: L
     await trio.ask(name, most - 1, "a")
     assert (await trio.ask(name, 2)).verdict == "refused"
     assert (await trio.ask(name, 1)).verdict == "held"
+
+
+@pytest.mark.parametrize("scope", SCOPES)
+@pytest.mark.parametrize("later", [0, 1])
+async def test_the_largest_call_ends_under_the_smallest_limit(trio: Trio, scope: Scope, later: int) -> None:
+    """A billion tokens are sixty thousand million seconds of a limit of one a minute: more than a clock has."""
+    await trio.limit(scope, limit("tokens_per_minute", 10**9))
+    for name in ("settled", "repriced"):
+        await trio.hold(name, tokens=10**9)
+        trio.store.now_us += 60 * SECOND_US
+    await trio.limit(scope, limit("tokens_per_minute", later))
+    await trio.hold()
+    assert (await trio.store.reprice("repriced", Amount(1, 0))).verdict == "held"
+    assert await trio.store.settle("settled", usage(1)) == "settled"
+    together = [(trio.call(tokens=10**9), uuid4()), (trio.call(tokens=10**9), uuid4())]
+    await trio.limit(scope, SubjectLimits(calls_in_flight=2))
+    answers = await trio.store.post([], together)
+    assert [answer if isinstance(answer, str) else answer.verdict for answer in answers] == ["held", "refused"]
