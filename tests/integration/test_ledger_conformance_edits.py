@@ -180,6 +180,6 @@ async def test_the_largest_call_ends_under_the_smallest_limit(trio: Trio, scope:
     assert (await trio.store.reprice("repriced", Amount(1, 0))).verdict == "held"
     assert await trio.store.settle("settled", usage(1)) == "settled"
     together = [(trio.call(tokens=10**9), uuid4()), (trio.call(tokens=10**9), uuid4())]
-    await trio.limit(scope, SubjectLimits(calls_in_flight=2))
+    await trio.limit(scope, SubjectLimits(calls_in_flight=3))
     answers = await trio.store.post([], together)
     assert [answer if isinstance(answer, str) else answer.verdict for answer in answers] == ["held", "refused"]
