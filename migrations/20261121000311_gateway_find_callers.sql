@@ -39,6 +39,8 @@ set plan_cache_mode = force_generic_plan
 set enable_seqscan = off
 set enable_hashjoin = off
 set enable_mergejoin = off
+set enable_bitmapscan = off
+set enable_material = off
 as $$
 #variable_conflict use_column
 begin
@@ -76,10 +78,14 @@ begin
         asked.user_id,
         asked.key_id,
         asked.workspace_id,
-        gateway.allowed_by_both(
-            gateway.allowed_by_both(asked.models, user_plans.models),
-            gateway.allowed_by_both(key_plans.models, gateway.allowed_by_both(workspace_plans.models, settings.models))
-        ),
+        case -- mostly there is one list or none, and a call of a function for each caller is most of the time it takes
+            when num_nonnulls(asked.models, user_plans.models, key_plans.models, workspace_plans.models, settings.models) <= 1
+                then coalesce(asked.models, user_plans.models, key_plans.models, workspace_plans.models, settings.models)
+            else gateway.allowed_by_both(
+                gateway.allowed_by_both(asked.models, user_plans.models),
+                gateway.allowed_by_both(key_plans.models, gateway.allowed_by_both(workspace_plans.models, settings.models))
+            )
+        end,
         asked.endpoints,
         least(user_plans.max_output_tokens, key_plans.max_output_tokens, workspace_plans.max_output_tokens),
         least(user_plans.max_choices, key_plans.max_choices, workspace_plans.max_choices),
