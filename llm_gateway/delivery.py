@@ -57,7 +57,8 @@ class StreamTimeout(GatewayTimeout):
 async def deliver_whole(call: Call, client: Client, *, deadline_s: float) -> None:
     """The client has the answer, and the ledger is being told its usage.
 
-    Raises: ProviderFailure where there is none to pass on.
+    The answer does not wait until the books are on disk: what this process tells the ledger later comes later there,
+    too, so the client's next call meets this one settled. Raises: ProviderFailure where there is none to pass on.
     """
     hop, answer = _opened(call)
     clock = asyncio.get_running_loop().time
@@ -79,7 +80,6 @@ async def deliver_whole(call: Call, client: Client, *, deadline_s: float) -> Non
     )
     call.settle(used)
     given = await call.rules.answer(whole.body or raw)
-    await call.resolved()
     call.kept.passed(given)
     client.provider_s = call.provider_s
     await client.answer_json(200, given, [*_notes(hop), (b"x-buttress-cost-usd", usd(used.cost_nano_usd))])

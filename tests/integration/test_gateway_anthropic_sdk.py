@@ -45,7 +45,7 @@ async def test_a_message_is_answered_and_charged_to_the_token(
     assert answer.stop_reason == "end_turn"
     bill = fake_provider.bill()
     [row] = await usage_rows(database, caller, count=1)
-    assert (row["outcome"], row["estimated"]) == ("ok", False)
+    assert (row["outcome"], row["estimated"], row["endpoint"]) == ("ok", False, "messages")
     cost = (bill.input_tokens - 2) * 1000 + 2 * 100 + bill.output_tokens * 2000
     assert row["cost_nano_usd"] == cost
     assert float(raw.headers["x-buttress-cost-usd"]) == pytest.approx(cost / 1e9)
@@ -190,6 +190,7 @@ async def test_tokens_are_counted_by_the_provider_and_cost_nothing(
     assert (await raw.parse()).input_tokens == 42
     assert raw.headers["anthropic-ratelimit-requests-remaining"] == "59"
     [row] = await usage_rows(database, caller, count=1)
+    assert row["endpoint"] == "count_tokens"
     assert row["cost_nano_usd"] == row["held_nano_usd"] == row["held_tokens"] == 0
 
 

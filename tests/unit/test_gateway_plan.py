@@ -106,10 +106,13 @@ def test_a_deployment_without_a_price_for_what_is_asked_is_left_out(catalog: Cat
 
 
 def test_a_tenth_of_the_calls_may_be_repeated_and_a_few_at_once() -> None:
-    budget = RetryBudget()
+    now_s = 0.0
+    budget = RetryBudget(lambda: now_s)
     assert sum(budget.take() for _ in range(100)) == BURST
     repeated = 0
     for _ in range(1000):
         budget.called()
         repeated += budget.take()
     assert repeated == pytest.approx(100, abs=2)
+    now_s += 5.0
+    assert 5 <= sum(budget.take() for _ in range(100)) <= 6

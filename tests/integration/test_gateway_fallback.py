@@ -1,0 +1,64 @@
+"""A dearer fallback: held for before it is asked, skipped by whoever cannot afford it, never a way past a budget."""
+
+import asyncpg
+import pytest
+
+from tests.support.callers import Caller, new_caller
+from tests.support.fake_provider import FakeProvider, Step
+from tests.support.gateway_ledger import none_held, set_limits, usage_rows
+from tests.support.gateway_server import GatewayServer
+from tests.support.stack import RunningStack
+
+ASK = {"messages": [{"role": "user", "content": "Hello?"}], "max_tokens": 100}
+# The first deployment's price bounds the prompt of about two hundred bytes at a third of a thousandth of a dollar.
+ENOUGH_FOR_THE_CHEAP_NANO_USD, ENOUGH_FOR_THE_DEAR_NANO_USD = 1_000_000, 100_000_000
+
+
+@pytest.fixture
+async def caller(stack: RunningStack, database: asyncpg.Connection, fake_provider: FakeProvider) -> Caller:
+    fake_provider.reset()
+    return await new_caller(stack, database)
+
+
+async def test_a_dearer_fallback_is_held_for_and_charged_at_its_price(
+    gateway: GatewayServer, caller: Caller, database: asyncpg.Connection, fake_provider: FakeProvider
+) -> None:
+    await set_limits(database, caller, nano_usd_per_month=ENOUGH_FOR_THE_DEAR_NANO_USD)
+    fake_provider.script(Step(output_tokens=10))
+    async with gateway.http(caller) as client:
+        answer = await client.post("/chat/completions", json={"model": "fake/with-dear-fallback", **ASK})
+    assert answer.status_code == 200
+    bill = fake_provider.bill()
+    [row] = await usage_rows(database, caller, count=1)
+    assert row["deployment"] == "fake/dear#1"
+    assert row["cost_nano_usd"] == bill.input_tokens * 100_000 + 10 * 200_000
+    assert row["held_nano_usd"] >= 100 * 200_000
+
+
+async def test_who_cannot_afford_the_dearer_one_is_answered_by_the_next(
+    gateway: GatewayServer, caller: Caller, database: asyncpg.Connection, fake_provider: FakeProvider
+) -> None:
+    await set_limits(database, caller, nano_usd_per_month=ENOUGH_FOR_THE_CHEAP_NANO_USD)
+    async with gateway.http(caller) as client:
+        answer = await client.post("/chat/completions", json={"model": "fake/with-dear-fallback", **ASK})
+    assert answer.status_code == 200
+    [row] = await usage_rows(database, caller, count=1)
+    assert row["deployment"] == "fake/o-series#1"
+    assert row["held_nano_usd"] <= ENOUGH_FOR_THE_CHEAP_NANO_USD
+
+
+async def test_who_can_afford_nobody_that_is_left_is_told_so_and_pays_nothing(
+    gateway: GatewayServer, caller: Caller, database: asyncpg.Connection, fake_provider: FakeProvider
+) -> None:
+    await set_limits(database, caller, nano_usd_per_month=ENOUGH_FOR_THE_CHEAP_NANO_USD)
+    async with gateway.http(caller) as client:
+        answer = await client.post("/chat/completions", json={"model": "fake/with-only-a-dear-fallback", **ASK})
+        listed = [name for name, _ in answer.headers.multi_items()]
+    assert answer.status_code == 400
+    assert answer.json()["error"]["code"] == "call_exceeds_limit"
+    assert answer.headers["x-should-retry"] == "false"
+    assert listed.count("x-ratelimit-remaining-requests") <= 1
+    [row] = await usage_rows(database, caller, count=1)
+    assert (row["state"], row["cost_nano_usd"]) == ("voided", 0)
+    await none_held(database, caller)
+    assert fake_provider.bill().counts.requests == 0
