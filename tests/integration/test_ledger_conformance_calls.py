@@ -143,6 +143,19 @@ async def test_the_reaper_charges_what_was_held_once_the_lease_is_over_and_says_
         assert await used(trio, scope) == (0, 0, 0, 500, 700)
 
 
+@pytest.mark.parametrize("scope", SCOPES)
+async def test_a_place_in_flight_is_free_again_by_settle_by_void_and_by_reap(trio: Trio, scope: Scope) -> None:
+    await trio.limit(scope, limit("calls_in_flight", 3))
+    for name in ("settled", "voided", "reaped"):
+        await trio.hold(name, lease_s=1)
+    assert (await trio.hold()).limit_name == "calls_in_flight"
+    await trio.store.settle("settled", usage())
+    await trio.store.void("voided")
+    trio.store.now_us += SECOND_US
+    await trio.store.reap()
+    assert [(await trio.hold()).verdict for _ in range(4)] == ["held", "held", "held", "refused"]
+
+
 async def test_a_lease_that_is_over_can_still_be_settled_until_it_is_reaped(trio: Trio) -> None:
     await trio.hold("a", tokens=500, cost_nano_usd=700, lease_s=5)
     trio.store.now_us += MINUTE_US

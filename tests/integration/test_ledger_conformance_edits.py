@@ -65,6 +65,24 @@ async def test_a_limit_taken_away_is_in_nobodys_way(trio: Trio, scope: Scope, na
     assert (await trio.ask(name, 10**6)).verdict == "held"
 
 
+async def test_a_limit_taken_away_for_a_while_forgets_neither_rate_nor_budget(trio: Trio) -> None:
+    limits = SubjectLimits(requests_per_minute=2, tokens_per_minute=1000, tokens_per_day=600, nano_usd_per_day=600)
+    await trio.limit("key", limits)
+    await trio.hold("before", tokens=300, cost_nano_usd=300)
+    await trio.limit("key", SubjectLimits())
+    free = await trio.hold(tokens=200, cost_nano_usd=200)
+    assert (free.verdict, free.requests, free.tokens) == ("held", None, None)
+    await trio.limit("key", limits)
+    again = await trio.hold(tokens=100, cost_nano_usd=100)
+    assert again.requests is not None
+    assert again.tokens is not None
+    assert (again.verdict, again.requests.remaining, again.tokens.remaining) == ("held", 0, 600)
+    await trio.limit("key", limit("tokens_per_day", 600))
+    assert (await trio.hold(tokens=1)).limit_name == "tokens_per_day"
+    await trio.store.settle("before", usage())
+    assert (await trio.hold(tokens=300)).verdict == "held"
+
+
 async def test_tokens_held_under_another_limit_are_not_given_back_under_the_new_one(trio: Trio) -> None:
     await trio.limit("key", limit("tokens_per_minute", 1000))
     await trio.hold("old", tokens=1000)

@@ -177,32 +177,6 @@ class Clockwork:
         done = Finish(request_id=request_id, attempt=attempt, state="voided")
         return str((await self.post(now_us, [done]))[0]["verdict"])
 
-    async def reprice(self, now_us: int, request_id: str, tokens: int, cost_nano_usd: int = 0) -> dict[str, Any]:
-        row = await self.database.fetchrow(
-            "select * from gateway.reprice_at($1, $2, $3, $4)", at(now_us), request_id, tokens, cost_nano_usd
-        )
-        assert row is not None
-        return dict(row)
-
-    async def renew(self, now_us: int, request_id: str, lease_ms: int) -> bool:
-        return bool(
-            await self.database.fetchval("select gateway.renew_at($1, $2, $3)", at(now_us), request_id, lease_ms)
-        )
-
-    async def reap(self, now_us: int, at_most: int = 100) -> int:
-        return int(await self.database.fetchval("select gateway.reap_at($1, $2)", at(now_us), at_most))
-
-    async def meter(self, subject_id: UUID, scope: Scope = "user") -> dict[str, Any]:
-        row = await self.database.fetchrow(
-            "select * from gateway.meters where scope = $1 and subject_id = $2", scope, subject_id
-        )
-        assert row is not None
-        return dict(row)
-
-    async def usage(self, request_id: str) -> list[dict[str, Any]]:
-        rows = await self.database.fetch("select * from gateway.usage where request_id = $1", request_id)
-        return [dict(row) for row in rows]
-
 
 async def user_with(clockwork: Clockwork, **limits: int | None) -> UUID:
     """A user with these limits, and with others that are not in the way."""
