@@ -55,6 +55,12 @@ class Vendor:
 
 
 @pytest.fixture(scope="module")
+def anyio_backend() -> tuple[str, dict[str, Any]]:  # options are the plugin's own, of mixed types
+    """asyncio's own loop: uvloop waits for ever in `close` for a connection of litellm's that another loop had."""
+    return "asyncio", {"use_uvloop": False}
+
+
+@pytest.fixture(scope="module")
 async def vendor() -> Vendor:
     return Vendor()
 

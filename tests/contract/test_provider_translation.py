@@ -30,6 +30,12 @@ TWO_CALLS = Step(
 STREAM = {"stream": True}
 
 
+@pytest.fixture(scope="module")
+def anyio_backend() -> tuple[str, dict[str, Any]]:  # options are the plugin's own, of mixed types
+    """asyncio's own loop: uvloop waits for ever in `close` for a connection of litellm's that another loop had."""
+    return "asyncio", {"use_uvloop": False}
+
+
 @pytest.fixture(autouse=True)
 def provider(fake_provider: FakeProvider) -> FakeProvider:
     fake_provider.reset()
