@@ -126,7 +126,9 @@ begin
         scope, subject_id, exists_still, has_plan, r_limit, r_unit_ns, r_tat_ns, r_room, t_limit, t_unit_ns, t_tat_ns,
         t_returned_ns, t_room, f_limit, in_flight, td_limit, nd_limit, nm_limit, td_used, nd_used, nm_used,
         held_tokens, held_nano_usd, i
-    );
+    )
+    -- a meter of another scope with the same id is none of this call's
+    where subject_id = case scope when 'user' then h.user_id when 'key' then h.key_id else h.workspace_id end;
     a := gateway.refusal(
         v_now, v_subjects, v_mine, c_nothing, c_nothing, c_nothing,
         0, p_tokens - h.tokens, p_cost_nano_usd - h.cost_nano_usd, p_tokens, p_cost_nano_usd

@@ -51,11 +51,13 @@ class Batch:
         yield from self.new
 
     def one_by_one(self) -> Iterator[Batch]:
-        """Each posting in a batch of its own, in order."""
+        """Each posting that somebody still waits for in a batch of its own, in order."""
         for posting in self.finished:
-            yield Batch(finished=[posting])
+            if not posting.answer.done():
+                yield Batch(finished=[posting])
         for posting in self.new:
-            yield Batch(new=[posting])
+            if not posting.answer.done():
+                yield Batch(new=[posting])
 
     def answer(self, rows: Sequence[asyncpg.Record]) -> None:
         """Each posting has its row, unless nobody waits for it any more."""

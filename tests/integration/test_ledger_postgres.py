@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from uuid import UUID, uuid4
 
 import asyncpg
@@ -16,6 +17,7 @@ from llm_gateway.limits import postgres
 from llm_gateway.limits.ledger import (
     CallTooLarge,
     DuplicateCall,
+    Hold,
     HoldRequest,
     LimitExceeded,
     LimitState,
@@ -23,7 +25,7 @@ from llm_gateway.limits.ledger import (
     Usage,
 )
 from llm_gateway.limits.postgres import PostgresLedger
-from tests.support.ledger import TestLimits, new_user
+from tests.support.ledger import TestLimits, new_user, set_limits
 from tests.support.stack import RunningStack
 
 USAGE = Usage(
@@ -241,6 +243,128 @@ async def test_calls_settle_also_when_more_run_than_are_remembered(
     for request in requests:
         await ledger.settle(request.request_id, USAGE)
     assert await database.fetchval("select in_flight from gateway.meters where subject_id = $1", user_id) == 0
+
+
+async def test_calls_at_once_go_together_and_one_that_cannot_be_accepted_fails_alone(
+    database: asyncpg.Connection, ledger: PostgresLedger
+) -> None:
+    user_id = await new_user(database, TestLimits())
+    good = [a_call(user_id) for _ in range(10)]
+    poison = [
+        replace(a_call(user_id), model="nul\0byte"),
+        replace(a_call(user_id), tokens=2**70),
+        a_call(user_id, tokens=-1),
+        replace(a_call(user_id), request_id="\ud800"),
+    ]
+    answers = await asyncio.gather(
+        *(ledger.hold(request) for request in (*good[:5], *poison, *good[5:])),
+        ledger.settle("\0", USAGE),
+        return_exceptions=True,
+    )
+    failures = answers[5:9] + answers[-1:]
+    assert all(isinstance(failure, InternalFault) for failure in failures), failures
+    assert [answer.request_id for answer in answers if isinstance(answer, Hold)] == [call.request_id for call in good]
+    await asyncio.gather(
+        *(ledger.settle(request.request_id, USAGE) for request in good),
+        return_exceptions=False,
+    )
+    assert await database.fetchval("select in_flight from gateway.meters where subject_id = $1", user_id) == 0
+
+
+async def test_who_calls_one_after_the_other_is_not_refused_for_a_settlement_still_on_its_way(
+    database: asyncpg.Connection, ledger: PostgresLedger
+) -> None:
+    """Several such callers with a key each, whose one call at a time is their own limit: all of one user."""
+    user_id = await new_user(database, TestLimits())
+    keys = [uuid4() for _ in range(5)]
+    for key_id in keys:
+        await set_limits(database, key_id, TestLimits(calls_in_flight=1), scope="key")
+    settlements: list[asyncio.Task[None]] = []
+
+    async def call_on(key_id: UUID) -> None:
+        for _ in range(12):
+            request = replace(a_call(user_id), key_id=key_id)
+            await ledger.hold(request)
+            settlements.append(asyncio.create_task(ledger.settle(request.request_id, USAGE)))
+            await asyncio.sleep(0)  # the task has begun: as when an answer is sent to the client before the books
+
+    await asyncio.gather(*(call_on(key_id) for key_id in keys))
+    await asyncio.gather(*settlements)
+    assert await database.fetchval("select count(*) from gateway.usage where user_id = $1", user_id) == 60
+
+
+async def test_settlements_do_not_wait_for_new_calls_that_are_stuck(
+    database: asyncpg.Connection, pool: ServicePool
+) -> None:
+    users = [await new_user(database, TestLimits()) for _ in range(3)]
+    ledger = PostgresLedger(pool)
+    request = a_call(users[0])
+    await ledger.hold(request)
+    for user_id in users[1:]:
+        await ledger.hold(a_call(user_id))
+    async with database.transaction():
+        await database.execute("select from gateway.meters where subject_id = any ($1) for update", users[1:])
+        stuck = []
+        for user_id in users[1:]:
+            stuck.append(asyncio.create_task(ledger.hold(a_call(user_id))))
+            await asyncio.sleep(0.01)  # not together: each takes a lane
+        await ledger.settle(request.request_id, USAGE)
+        assert not any(task.done() for task in stuck)
+    await asyncio.gather(*stuck, return_exceptions=True)
+    await ledger.aclose()
+
+
+async def test_of_calls_in_one_statement_those_that_were_given_up_meanwhile_do_not_stay(
+    database: asyncpg.Connection, pool: ServicePool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(postgres, "UNDO_AFTER_S", (0.0, 0.1, 0.5, 5.0))
+    user_id = await new_user(database, TestLimits())
+    ledger = PostgresLedger(pool, deadline_s=30)
+    await ledger.hold(a_call(user_id))
+    async with database.transaction():
+        await database.execute("select from gateway.meters where subject_id = $1 for update", user_id)
+        tasks = [asyncio.create_task(ledger.hold(a_call(user_id))) for _ in range(6)]
+        await wait_for_a_waiting_statement(database)
+        for task in tasks[::2]:
+            task.cancel()
+        await asyncio.wait(tasks[::2])
+    assert [(await task).request_id is not None for task in tasks[1::2]] == [True] * 3
+    await ledger.aclose()
+    assert await database.fetchval("select in_flight from gateway.meters where subject_id = $1", user_id) == 4
+
+
+async def test_a_connection_that_is_killed_under_a_batch_loses_and_doubles_nothing(
+    database: asyncpg.Connection, ledger: PostgresLedger
+) -> None:
+    user_id = await new_user(database, TestLimits())
+    done, new = [a_call(user_id) for _ in range(5)], [a_call(user_id) for _ in range(5)]
+    for request in done:
+        await ledger.hold(request)
+    async with database.transaction():
+        await database.execute("select from gateway.meters where subject_id = $1 for update", user_id)
+        work = [asyncio.create_task(ledger.settle(request.request_id, USAGE)) for request in done]
+        work += [asyncio.create_task(ledger.hold(request)) for request in new]  # type: ignore[arg-type]
+        await wait_for_a_waiting_statement(database)
+        killed = await database.fetchval(
+            "select count(pg_terminate_backend(pid)) from pg_stat_activity"
+            " where application_name = 'test-ledger' and wait_event_type = 'Lock'"
+        )
+        assert killed >= 1
+    await asyncio.gather(*work)
+    assert await database.fetchval("select count(*) from gateway.usage where user_id = $1", user_id) == 5
+    assert await database.fetchval("select in_flight from gateway.meters where subject_id = $1", user_id) == 5
+
+
+async def test_upkeep_makes_room_and_says_nothing_when_there_is_nothing_to_do(
+    database: asyncpg.Connection, ledger: PostgresLedger
+) -> None:
+    await asyncio.gather(ledger.upkeep(), ledger.upkeep())
+    await ledger.upkeep()
+    days = await database.fetchval(
+        "select count(*) from pg_inherits where inhparent = 'gateway.usage'::regclass"
+        " and inhrelid::regclass::text ~ '^gateway.usage_[0-9]{8}$'"
+    )
+    assert days >= 2
 
 
 async def wait_for_a_waiting_statement(database: asyncpg.Connection) -> None:
