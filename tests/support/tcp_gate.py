@@ -57,13 +57,20 @@ class TcpGate:
     async def _relay(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         if self._stalled:
             await asyncio.Event().wait()
-        there_reader, there_writer = await asyncio.open_connection("127.0.0.1", self._target_port)
-        try:
-            async with asyncio.TaskGroup() as both_ways:
-                both_ways.create_task(_copy(reader, there_writer))
-                both_ways.create_task(_copy(there_reader, writer))
-        finally:
-            there_writer.close()
+        await relay((reader, writer), await asyncio.open_connection("127.0.0.1", self._target_port))
+
+
+Ends = tuple[asyncio.StreamReader, asyncio.StreamWriter]
+
+
+async def relay(here: Ends, there: Ends) -> None:
+    """Bytes went both ways until both sides had closed; afterwards the far end is closed."""
+    try:
+        async with asyncio.TaskGroup() as both_ways:
+            both_ways.create_task(_copy(here[0], there[1]))
+            both_ways.create_task(_copy(there[0], here[1]))
+    finally:
+        there[1].close()
 
 
 async def _copy(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
