@@ -2,7 +2,7 @@
 
 from collections.abc import AsyncGenerator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from typing import Final, cast
+from typing import cast
 
 from litestar import Litestar, Router
 from litestar.datastructures import State
@@ -37,10 +37,8 @@ from core.logging import configure_logging
 from core.redaction import protect
 from core.settings import Settings, load_settings
 from core.tokens import TokenVerifier
-from llm_gateway import METRICS_AT, Gateway, KeyRing, create_gateway
+from llm_gateway import METRICS_AT, MOUNTED_AT, Gateway, KeyRing, create_gateway
 from llm_gateway import render_error as render_gateway_error
-
-GATEWAY_AT: Final = "/llm"
 
 
 def create_app(settings: Settings | None = None) -> AsgiApp:
@@ -56,7 +54,7 @@ def create_app(settings: Settings | None = None) -> AsgiApp:
     routes = AllMethods(cast("AsgiApp", build_litestar(settings, gateway)))
     metrics = gateway.metrics_app()
     edge = Edge(
-        mount(GATEWAY_AT, gateway.serve, beside=mount(METRICS_AT, metrics, beside=routes) if metrics else routes),
+        mount(MOUNTED_AT, gateway.serve, beside=mount(METRICS_AT, metrics, beside=routes) if metrics else routes),
         max_body_bytes=settings.max_body_bytes,
         production=settings.is_production,
         render_error=_render_error,
@@ -92,7 +90,7 @@ def build_litestar(settings: Settings, gateway: Gateway) -> Litestar:
 
 def _render_error(error: ButtressError, request_id: str, scope: Scope) -> bytes:
     """A refusal at the edge, in the format of the service it was meant for."""
-    render = render_gateway_error if is_below(GATEWAY_AT, scope) else render_envelope
+    render = render_gateway_error if is_below(MOUNTED_AT, scope) else render_envelope
     return render(error, request_id, scope)
 
 

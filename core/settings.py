@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
+from importlib.util import find_spec
 from ipaddress import IPv4Network, IPv6Network
 from pathlib import Path
 from typing import Annotated, Final, Literal
@@ -133,9 +134,18 @@ def load_settings(environ: Mapping[str, str] | None = None) -> Settings:
             f"{PREFIX}{str(e['loc'][0]).upper()}: {_sentence(e['type'], e['msg'])}" for e in error.errors()
         ] + problems
         raise SettingsInvalid(problems) from None
+    if settings.otel and not _has_opentelemetry():
+        problems.append(f"{PREFIX}OTEL: is on, and its library is not installed: pip install 'buttress[otel]'.")
     if problems:
         raise SettingsInvalid(problems)
     return settings
+
+
+def _has_opentelemetry() -> bool:
+    try:
+        return find_spec("opentelemetry.sdk") is not None
+    except ModuleNotFoundError:
+        return False
 
 
 def _sentence(kind: str, message: str) -> str:

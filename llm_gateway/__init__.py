@@ -14,9 +14,20 @@ Another service mounts it, and nothing else of this package is meant for it:
 Whoever mounts it must not authenticate or limit what goes to `/llm`: the gateway does, in its own format.
 """
 
-from llm_gateway.app import Gateway, create_gateway, render_error
 from llm_gateway.catalog import CatalogInvalid
+from llm_gateway.endpoints import MOUNTED_AT, render_error
+from llm_gateway.gateway import Gateway, create_gateway
 from llm_gateway.keys import KeyRing, NewKey, is_key
 from llm_gateway.metrics_endpoint import METRICS_AT
 
-__all__ = ["METRICS_AT", "CatalogInvalid", "Gateway", "KeyRing", "NewKey", "create_gateway", "is_key", "render_error"]
+__all__ = [
+    "METRICS_AT",
+    "MOUNTED_AT",
+    "CatalogInvalid",
+    "Gateway",
+    "KeyRing",
+    "NewKey",
+    "create_gateway",
+    "is_key",
+    "render_error",
+]

@@ -49,6 +49,11 @@ def dialect_of(scope: Scope) -> Dialect:
     return ANTHROPIC if any(name == _ANTHROPICS_OWN for name, _ in scope["headers"]) else OPENAI
 
 
+def render_error(error: ButtressError, request_id: str, scope: Scope) -> bytes:
+    """The error body in the words of the address's format, for what is refused before the gateway sees it."""
+    return dialect_of(scope).error_body(error, request_id)
+
+
 class Endpoints:
     """Answers what is asked below the mount point."""
 

@@ -12,12 +12,12 @@ settle       what was used; in a task of its own, so that no disconnect, fault o
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from time import perf_counter
 
 from core.errors import ButtressError
 from core.logging import get_logger
+from llm_gateway.asking import Asking
 from llm_gateway.call import Call, error_of_interruption
 from llm_gateway.callers import Caller, Callers, EndpointNotAllowed, ModelNotAllowed
 from llm_gateway.catalog import Catalog, EndpointUnanswered, PublicModel
@@ -30,13 +30,10 @@ from llm_gateway.keeping import Keeper
 from llm_gateway.limits.ledger import CallTooLarge, Hold, HoldRequest, Ledger, LimitExceeded
 from llm_gateway.metrics import Metrics
 from llm_gateway.observation import Observer
-from llm_gateway.plan import Hop, Plan, plan_call
-from llm_gateway.providers.contract import FailureKind, ProviderCall, ProviderFailure, Providers
+from llm_gateway.plan import Plan, plan_call
+from llm_gateway.providers.contract import ProviderFailure
 from llm_gateway.recount import counted_plan
-from llm_gateway.routing.attempts import attempts, pause_before_next_s
 from llm_gateway.routing.choose import order_routes
-from llm_gateway.routing.cooldown import Cooldowns
-from llm_gateway.routing.retry_budget import RetryBudget
 from llm_gateway.settlement import Charge, DetachedTasks
 from llm_gateway.times import Times
 from llm_gateway.wire.errors import ShuttingDown, error_of_failure
@@ -52,15 +49,13 @@ class Pipeline:
     catalog: Catalog
     callers: Callers
     ledger: Ledger
-    providers: Providers
+    asking: Asking
     max_body_bytes: int
     max_json_depth: int
     metrics: Metrics
     rules: ContentRules
     keeper: Keeper
     tasks: DetachedTasks = field(default_factory=DetachedTasks)
-    cooldowns: Cooldowns = field(default_factory=Cooldowns)
-    retries: RetryBudget = field(default_factory=RetryBudget)
     calls: set[Call] = field(default_factory=set)  # in flight
     times: Times = field(default_factory=Times)
     leaving: bool = False  # told to stop: whoever can should call elsewhere
@@ -125,7 +120,7 @@ class Pipeline:
             self.catalog,
             model,
             endpoint=format_.endpoint,
-            rests=self.cooldowns.rests,
+            rests=self.asking.cooldowns.rests,
             allows=caller.policy.allows_model,
         )
         return plan_call(format_, request, routes, caller.policy)
@@ -206,7 +201,7 @@ class Pipeline:
             return
         deadline_s = asyncio.get_running_loop().time() + call.plan.hops[0].deployment.timeouts.total_s
         try:
-            await self._ask(call, client, deadline_s)
+            await self.asking.ask(call, client, deadline_s)
             if call.request.stream:
                 await deliver_stream(call, client, deadline_s=deadline_s)
             else:
@@ -219,7 +214,7 @@ class Pipeline:
                 status=failure.status,
                 cause=type(failure.__cause__).__name__,  # its words may hold an address or a key
             )
-            self._count_failure(call.hop, failure)
+            self.asking.count_failure(call.hop, failure)
             call.fail(failure)
             await call.resolved()
             raise error_of_failure(failure) from failure
@@ -240,78 +235,3 @@ class Pipeline:
             call.survive()
             call.abandon("cut")
             raise error_of_interruption(interruption) from None
-
-    async def _ask(self, call: Call, client: Client, deadline_s: float) -> None:
-        """Some deployment has begun to answer.
-
-        Raises: the last ProviderFailure when none did; LimitExceeded, CallTooLarge when the last one left is too dear.
-        """
-        self.retries.called()
-        order = attempts(call.plan.hops)
-        too_dear: LimitExceeded | CallTooLarge | None = None
-        for position, hop in enumerate(order):
-            if position + 1 < len(order) and self.cooldowns.rests(hop.deployment.id):
-                continue  # since the plan was made
-            self.cooldowns.asking(hop.deployment.id)
-            try:
-                if call.needs_more(hop):
-                    hold = await call.hold_more(hop)
-                    client.limits = call.format.dialect.limit_headers(hold.requests, hold.tokens)
-                call.asking(hop)
-                await self._ask_one(call, hop, deadline_s)
-            except (LimitExceeded, CallTooLarge) as refusal:
-                too_dear = refusal
-            except ProviderFailure as failure:
-                await self._after_failure(call, failure, order[position:], deadline_s)
-            else:
-                self.cooldowns.succeeded(hop.deployment.id)
-                return
-        if too_dear is not None:
-            raise too_dear
-
-    async def _after_failure(
-        self, call: Call, failure: ProviderFailure, order: Sequence[Hop], deadline_s: float
-    ) -> None:
-        """The next of `order`, whose first one failed, may be asked. Raises: the failure, where nobody may."""
-        hop = order[0]
-        if failure.work_was_refused:
-            call.refused()
-        self.cooldowns.failed(hop.deployment.id, failure)
-        pause_s = pause_before_next_s(failure, order)
-        if pause_s is None or asyncio.get_running_loop().time() + pause_s >= deadline_s:
-            raise failure
-        if order[1].deployment is hop.deployment and not self.retries.take():
-            raise failure
-        self._count_failure(hop, failure)
-        self._count_next(call.plan.hops[0], order[1])
-        await asyncio.sleep(pause_s)
-
-    def _count_failure(self, hop: Hop | None, failure: ProviderFailure) -> None:
-        if hop is not None:
-            self.metrics.provider_failed(hop.deployment.id, failure.kind.value)
-
-    def _count_next(self, first: Hop, hop: Hop) -> None:
-        self.metrics.tried_again(hop.model.name, fallback=hop.model is not first.model)
-
-    async def _ask_one(self, call: Call, hop: Hop, deadline_s: float) -> None:
-        request, endpoint = call.request, call.format.endpoint
-        provider = self.providers.of(hop.deployment, endpoint)
-        clock = asyncio.get_running_loop().time
-        asked_s = clock()
-        until_s = min(deadline_s, asked_s + hop.deployment.timeouts.first_byte_s) if request.stream else deadline_s
-        try:
-            async with asyncio.timeout_at(until_s):
-                call.answer = await provider.open(
-                    ProviderCall(
-                        deployment=hop.deployment,
-                        endpoint=endpoint,
-                        body=call.format.upstream_body(request, hop.deployment, hop.estimate),
-                        stream=request.stream,
-                        call_id=call.charge.request_id,
-                        headers=request.headers,
-                    )
-                )
-        except TimeoutError as error:
-            raise ProviderFailure(FailureKind.TIMED_OUT) from error
-        finally:
-            call.provider_s += clock() - asked_s

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import sys
 from pathlib import Path
 
 import pytest
@@ -69,6 +70,13 @@ def test_missing_wrong_and_conflicting_variables_are_named_together() -> None:
         {**PRODUCTION, "BUTTRESS_ENV": "production", "BUTTRESS_LOG_LEVEL": "LOUD", "BUTTRESS_PUBLIC_URL": ""}
     )
     assert [problem.partition(":")[0] for problem in problems] == ["BUTTRESS_LOG_LEVEL", "BUTTRESS_PUBLIC_URL"]
+
+
+def test_telemetry_without_its_library_is_named_at_start(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delitem(sys.modules, "opentelemetry.sdk", raising=False)
+    monkeypatch.setitem(sys.modules, "opentelemetry", None)  # as Python knows a package that is not there
+    (problem,) = problems_of({**REQUIRED, "BUTTRESS_OTEL": "on"})
+    assert problem == "BUTTRESS_OTEL: is on, and its library is not installed: pip install 'buttress[otel]'."
 
 
 def test_an_empty_variable_counts_as_not_set() -> None:

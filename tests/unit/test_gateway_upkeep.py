@@ -9,6 +9,7 @@ import pytest
 
 from core.errors import Unavailable
 from core.tokens import TokenVerifier
+from llm_gateway.asking import Asking
 from llm_gateway.cache.key import CacheKeys
 from llm_gateway.call import Call, Interruption
 from llm_gateway.callers import Caller, Callers
@@ -96,7 +97,7 @@ def pipeline_with(catalog: Catalog, ledger: Ledger) -> Pipeline:
             TokenVerifier(issuer="i", audience="a", jwt_secret="s" * 32), KeyRing("p" * 32), NobodyIsFound()
         ),
         ledger=ledger,
-        providers=Providers(native=nobody, translating=nobody, counting=nobody),
+        asking=Asking(providers=Providers(native=nobody, translating=nobody, counting=nobody), metrics=METRICS),
         max_body_bytes=1,
         max_json_depth=1,
         metrics=METRICS,
