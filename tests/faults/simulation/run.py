@@ -25,6 +25,6 @@ async def simulate(store: Store, seed: int, steps: int, *, oracle: bool = True) 
         world.checks.after_edit(world.draw.subjects)
     except BaseException as error:
         error.add_note(f"after {step} steps from seed {seed}: --seed {seed} --steps {step} replays it. Last:")
-        error.add_note("\n".join(list(world.log)[-10:]))
+        error.add_note(world.last())
         raise
     return world.counts

@@ -19,7 +19,7 @@ PLANS: Final = ("pro", "team")
 
 
 class World:
-    """Nothing here is random but what `draw` draws. `log` has what happened last.
+    """Nothing here is random but what `draw` draws. `last` says what happened last.
 
     Without `oracle` the ledger may differ from the model, but not break a promise (checks.py).
     """
@@ -33,7 +33,7 @@ class World:
         self.draw = Draws(seed, self.model)
         self.late: list[Asked] = []
         self.reaps_failed = 0
-        self.log: deque[str] = deque(maxlen=30)
+        self._log: deque[tuple[int, str, object]] = deque(maxlen=10)
         self.counts: Counter[str] = Counter()
 
     async def begin(self, *, users: int = 4, keys: int = 3, workspaces: int = 2) -> None:
@@ -58,7 +58,7 @@ class World:
         if fate in {"arrives", "answer lost"}:
             answer = await self.perform(asked)
             return answer if fate == "arrives" else None
-        self.note(f"{fate}: {asked}")
+        self.note(fate, asked)
         if fate == "late":
             self.late.append(asked)
         elif fate == "cut":
@@ -67,7 +67,7 @@ class World:
 
     async def perform(self, asked: Asked) -> Answered:
         """The ledger and the model answer the same, and every promise holds."""
-        self.note(str(asked))
+        self.note("asked", asked)
         answer, expected = await asked.ask(self.store), asked.expect(self.model)
         require(
             answer == expected or not self._oracle, "the ledger answers what the model does", asked, answer, expected
@@ -131,7 +131,7 @@ class World:
     def _pass(self, us: int) -> None:
         self.store.now_us += us
         self.model.now_us = self.store.now_us
-        self.note(f"{us} us pass")
+        self.note("microseconds pass", us)
 
     async def edit(self) -> None:
         """Somebody has changed what is allowed."""
@@ -147,24 +147,28 @@ class World:
         limits = self.draw.limits(unlimited=0.3)
         self.model.set_plan(name, limits)
         await self.store.set_plan(name, limits)
-        self._edited(f"plan {name}: {limits}")
+        self._edited(f"plan {name}", limits)
 
     async def _edit_default_plan(self) -> None:
         limits = self.draw.limits(unlimited=0.1)
         self.model.set_default_plan(limits)
         await self.store.set_default_plan(limits)
-        self._edited(f"default plan: {limits}")
+        self._edited("default plan", limits)
 
     async def _edit_limits(self, subject: Subject) -> None:
         limits, plan = self.draw.limits(unlimited=0.7), self.draw.rng.choice([None, None, *PLANS])
         self.model.set_limits(subject, limits, plan)
         await self.store.set_limits(subject, limits, plan)
-        self._edited(f"{subject}: {limits} {plan}")
+        self._edited("own limits", (subject, limits, plan))
 
-    def _edited(self, what: str) -> None:
+    def _edited(self, what: str, limits: object) -> None:
         self.checks.after_edit(self.draw.subjects)
         self.counts["edit"] += 1
-        self.note(what)
+        self.note(what, limits)
 
-    def note(self, what: str) -> None:
-        self.log.append(f"{self.store.now_us}: {what}")
+    def note(self, what: str, detail: object = "") -> None:
+        self._log.append((self.store.now_us, what, detail))
+
+    def last(self) -> str:
+        """What happened last, a line each: the time (microseconds since 1970), what, and to whom."""
+        return "\n".join(f"{now_us}: {what} {detail}" for now_us, what, detail in self._log)
