@@ -7,6 +7,7 @@ import asyncpg
 import pytest
 
 from tests.support.api_server import ApiServer, api_server_on
+from tests.support.callers import Caller, Team, make_team, new_caller
 from tests.support.fake_provider import FakeProvider
 from tests.support.gateway_server import GatewayServer, gateway_on
 from tests.support.ledger_postgres_store import PostgresStore, postgres_store
@@ -61,3 +62,16 @@ def gateway(stack: RunningStack, fake_provider: FakeProvider) -> Iterator[Gatewa
     """The gateway alone, on the tests' stack, with several models that the fake provider plays."""
     with gateway_on(stack, fake_provider) as server:
         yield server
+
+
+@pytest.fixture
+async def caller(stack: RunningStack, database: asyncpg.Connection, fake_provider: FakeProvider) -> Caller:
+    """Somebody who has just signed up; the fake provider does as it does unscripted."""
+    fake_provider.reset()
+    return await new_caller(stack, database)
+
+
+@pytest.fixture
+async def team(stack: RunningStack, database: asyncpg.Connection) -> Team:
+    """A workspace with a member of each role, and somebody who has nothing to do with it."""
+    return await make_team(stack, database)

@@ -13,11 +13,10 @@ import asyncpg
 import openai
 import pytest
 
-from tests.support.callers import Caller, new_caller
+from tests.support.callers import Caller
 from tests.support.fake_provider import FakeProvider, Step
 from tests.support.gateway_ledger import usage_rows
 from tests.support.gateway_server import PROVIDER_KEY, GatewayServer
-from tests.support.stack import RunningStack
 
 ASK: Any = [{"role": "user", "content": "Hi"}]
 
@@ -55,12 +54,6 @@ ANTHROPIC_RAISES: dict[int, type[anthropic.APIStatusError]] = {
     400: anthropic.BadRequestError, 413: anthropic.APIStatusError, 422: anthropic.UnprocessableEntityError,
     429: anthropic.RateLimitError, 502: anthropic.InternalServerError, 503: anthropic.InternalServerError,
 }  # fmt: skip
-
-
-@pytest.fixture
-async def caller(stack: RunningStack, database: asyncpg.Connection, fake_provider: FakeProvider) -> Caller:
-    fake_provider.reset()
-    return await new_caller(stack, database)
 
 
 async def openais(gateway: GatewayServer, caller: Caller, model: str, *, stream: bool) -> openai.APIStatusError:

@@ -7,7 +7,6 @@ with words and ids of our own.
 from dataclasses import dataclass
 from pathlib import Path
 
-import asyncpg
 import pytest
 
 from llm_gateway.accounting import TokenCounts
@@ -15,10 +14,9 @@ from llm_gateway.wire.anthropic_messages import MESSAGES
 from llm_gateway.wire.format import Format, FormatRequest
 from llm_gateway.wire.openai_chat import CHAT
 from llm_gateway.wire.openai_responses import RESPONSES
-from tests.support.callers import Caller, new_caller
+from tests.support.callers import Caller
 from tests.support.fake_provider import FakeProvider, Step
 from tests.support.gateway_server import GatewayServer
-from tests.support.stack import RunningStack
 
 TRACES = Path(__file__).parent / "traces"
 
@@ -59,12 +57,6 @@ ASK: dict[str, dict[str, object]] = {
     "/responses": {"input": "hi"},
     "/messages": {"messages": [{"role": "user", "content": "hi"}], "max_tokens": 200},
 }
-
-
-@pytest.fixture
-async def caller(stack: RunningStack, database: asyncpg.Connection, fake_provider: FakeProvider) -> Caller:
-    fake_provider.reset()
-    return await new_caller(stack, database)
 
 
 def read(trace: Trace, *pieces: bytes, wants_usage: bool = True) -> tuple[bytes, TokenCounts | None]:

@@ -5,7 +5,9 @@ import os
 import re
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -24,12 +26,12 @@ def block(language: str, containing: str) -> str:
     return found
 
 
-def run_example(backend: Backend, command: list[str], folder: Path) -> str:
-    """What the example prints when its reader runs it in this folder."""
+def run_example(command: list[str], folder: Path) -> str:
+    """What the example prints when its reader runs it in this folder, in the shell that ran those before it."""
     done = subprocess.run(
         command,
         cwd=folder,
-        env={**os.environ, "PYTHONWARNINGS": "ignore"},
+        env={**os.environ, "PYTHONWARNINGS": "ignore", **shell_variables(folder)},
         capture_output=True,
         text=True,
         check=False,
@@ -37,6 +39,22 @@ def run_example(backend: Backend, command: list[str], folder: Path) -> str:
     )
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
+
+
+def shell_variables(folder: Path) -> dict[str, str]:
+    """What the first example left in its reader's shell."""
+    session = folder / "session.json"
+    return {"TOKEN": json.loads(session.read_text())["data"]["session"]["access_token"]} if session.exists() else {}
+
+
+def printed_documents(printed: str) -> list[Any]:  # Any: JSON
+    """The JSON documents that the example printed, one behind the other."""
+    documents = []
+    while printed:
+        document, end = json.JSONDecoder().raw_decode(printed)
+        documents.append(document)
+        printed = printed[end:].lstrip()
+    return documents
 
 
 def on_ports_of(backend: Backend, example: str) -> str:
@@ -50,9 +68,30 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def first_answer(backend: Backend, folder: Path) -> str:
-    example = on_ports_of(backend, block("sh", "chat/completions"))
-    return run_example(backend, ["sh", "-eu", "-c", example], folder)
+def shell(backend: Backend, folder: Path) -> Callable[[str], str]:
+    """What the shell example with these words prints."""
+    return lambda words: run_example(["sh", "-eu", "-c", on_ports_of(backend, block("sh", words))], folder)
+
+
+@pytest.fixture(scope="module")
+def python(backend: Backend, folder: Path) -> Callable[[str], str]:
+    """What the Python example with these words prints."""
+    return lambda words: run_example([sys.executable, "-c", on_ports_of(backend, block("python", words))], folder)
+
+
+@pytest.fixture(scope="module")
+def first_answer(shell: Callable[[str], str]) -> str:
+    return shell("chat/completions")
+
+
+@pytest.fixture(scope="module")
+def application(python: Callable[[str], str], first_answer: str) -> str:
+    return python("Difference Engine")
+
+
+@pytest.fixture(scope="module")
+def key(shell: Callable[[str], str], application: str) -> str:
+    return shell("/v1/keys")
 
 
 def test_first_request_answers_as_the_readme_shows(first_answer: str) -> None:
@@ -66,10 +105,28 @@ def test_first_request_answers_as_the_readme_shows(first_answer: str) -> None:
     assert {key: answered["usage"][key] for key in shown["usage"]} == shown["usage"]
 
 
-def test_application_example_runs(backend: Backend, folder: Path, first_answer: str) -> None:
-    example = on_ports_of(backend, block("python", "Difference Engine"))
-    printed = run_example(backend, [sys.executable, "-c", example], folder)
-    assert "'model': 'local/smollm2', 'calls': 2" in printed
+def test_application_example_runs(application: str) -> None:
+    assert "'model': 'local/smollm2', 'calls': 2" in application
+
+
+def test_key_example_makes_a_key_with_a_budget(key: str) -> None:
+    models, limits = printed_documents(key)
+    assert "local/smollm2" in {model["id"] for model in models["data"]}
+    (subject,) = limits["data"]
+    assert subject["scope"] == "key"
+    by_name = {limit["name"]: limit["limit"] for limit in subject["limits"]}
+    assert by_name.pop("nano_usd_per_day") == 500_000_000
+    assert set(by_name.values()) == {None}
+
+
+def test_anthropics_client_is_answered_and_usage_and_limits_say_so(
+    python: Callable[[str], str], shell: Callable[[str], str], key: str
+) -> None:
+    assert python("anthropic").strip()
+    limits, usage = printed_documents(shell("group_by"))
+    assert {subject["scope"] for subject in limits["data"]} == {"user", "key"}
+    calls = {row["key_id"] is not None: row["calls"] for row in usage["data"]}
+    assert calls == {False: 2, True: 1}
 
 
 @pytest.mark.parametrize(

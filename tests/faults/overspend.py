@@ -30,6 +30,7 @@ from tests.support.api_keys import Key, new_key
 from tests.support.callers import join, new_caller
 from tests.support.eventually import eventually
 from tests.support.fake_provider import FakeProvider
+from tests.support.gateway_ledger import OUT_OF_REACH, limit_subject
 from tests.support.gateway_server import INPUT_NANO_USD, OUTPUT_NANO_USD, GatewayServer, gateway_on
 from tests.support.stack import RunningStack, running_stack
 
@@ -135,48 +136,20 @@ async def _people(
         for _ in range(extent.keys_each):
             key = await new_key(stack, database, person, workspace_id=workspace_id)
             keys.append(key)
-            await _limit(
-                database,
-                "key",
-                key.id,
-                month=int(key_nano_usd * chance.uniform(0.3, 1.2)),
-                tokens=int(extent.calls_a_key * 36 * chance.uniform(0.3, 1.2)),
-            )
+            own = {
+                "nano_usd_per_month": int(key_nano_usd * chance.uniform(0.3, 1.2)),
+                "tokens_per_day": int(extent.calls_a_key * 36 * chance.uniform(0.3, 1.2)),
+            }
+            await limit_subject(database, "key", key.id, **{**OUT_OF_REACH, **own})
         mine = key_nano_usd * extent.keys_each
-        await _limit(
-            database,
-            "user",
-            person.user_id,
-            month=int(mine * chance.uniform(0.3, 1.0)),
-            day=int(mine * chance.uniform(0.3, 1.0)),
-        )
+        own = {
+            "nano_usd_per_month": int(mine * chance.uniform(0.3, 1.0)),
+            "nano_usd_per_day": int(mine * chance.uniform(0.3, 1.0)),
+        }
+        await limit_subject(database, "user", person.user_id, **{**OUT_OF_REACH, **own})
     budget = int(key_nano_usd * len(keys) * 0.45)
-    await _limit(database, "workspace", workspace_id, month=budget)
+    await limit_subject(database, "workspace", workspace_id, **{**OUT_OF_REACH, "nano_usd_per_month": budget})
     return keys, workspace_id, budget
-
-
-async def _limit(
-    database: asyncpg.Connection,
-    scope: str,
-    subject_id: UUID,
-    *,
-    month: int,
-    day: int = 10**15,
-    tokens: int = 10**12,
-) -> None:
-    await database.execute(
-        """
-        insert into gateway.limits
-            (scope, subject_id, requests_per_minute, tokens_per_minute, calls_in_flight, tokens_per_day,
-             nano_usd_per_day, nano_usd_per_month)
-        values ($1, $2, 1000000, 1000000000, 100000, $3, $4, $5)
-        """,
-        scope,
-        subject_id,
-        tokens,
-        day,
-        month,
-    )
 
 
 async def _load(keys: list[Key], gateways: Sequence[GatewayServer], extent: Extent, seed: int) -> list[Outcome]:

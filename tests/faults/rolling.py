@@ -25,6 +25,7 @@ from tests.support.balancer import Balancer, balancer
 from tests.support.callers import Caller, new_caller
 from tests.support.eventually import eventually
 from tests.support.fake_provider import FakeProvider, Match, Step
+from tests.support.gateway_ledger import OUT_OF_REACH, set_limits
 from tests.support.gateway_server import GatewayServer, gateway_on
 from tests.support.stack import RunningStack, running_stack
 
@@ -229,12 +230,7 @@ async def _caller(stack: RunningStack) -> Caller:
     database = await asyncpg.connect(stack.database_url)
     try:
         caller = await new_caller(stack, database)
-        await database.execute(
-            "insert into gateway.limits (scope, subject_id, requests_per_minute, tokens_per_minute, calls_in_flight,"
-            " tokens_per_day, nano_usd_per_day, nano_usd_per_month)"
-            " values ('user', $1, 1000000, 1000000000, 100000, 1000000000000, 1000000000000000, 1000000000000000)",
-            caller.user_id,
-        )
+        await set_limits(database, caller, **OUT_OF_REACH)
         return caller
     finally:
         await database.close()

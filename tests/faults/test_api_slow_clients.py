@@ -4,20 +4,14 @@ import json
 import socket
 from urllib.parse import urlsplit
 
-import asyncpg
 import pytest
 
 from tests.support.api_server import ApiServer
-from tests.support.callers import Caller, new_caller
+from tests.support.callers import Caller
 from tests.support.eventually import eventually
 from tests.support.stack import RunningStack
 
 LONGER_THAN_WE_WAIT_S = 20.0  # 10 s, and a slow machine
-
-
-@pytest.fixture
-async def caller(stack: RunningStack, database: asyncpg.Connection) -> Caller:
-    return await new_caller(stack, database)
 
 
 def connect(api_server: ApiServer) -> socket.socket:

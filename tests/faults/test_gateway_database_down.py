@@ -10,7 +10,7 @@ import openai
 import pytest
 
 from tests.support.api_keys import new_key
-from tests.support.callers import Caller, new_caller
+from tests.support.callers import Caller
 from tests.support.eventually import eventually
 from tests.support.fake_provider import FakeProvider, Step
 from tests.support.gateway_ledger import none_held, open_holds, usage_rows
@@ -48,11 +48,6 @@ async def cut_off(stack: RunningStack, gate: TcpGate, fake_provider: FakeProvide
     with gateway_on(stack, fake_provider, name="cut-off", wait=False, extra_environment=environment) as server:
         await server.ready()
         yield server
-
-
-@pytest.fixture
-async def caller(stack: RunningStack, database: asyncpg.Connection) -> Caller:
-    return await new_caller(stack, database)
 
 
 @pytest.mark.parametrize("how", ["shut", "stall"])

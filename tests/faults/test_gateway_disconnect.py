@@ -7,20 +7,13 @@ import asyncpg
 import httpx
 import pytest
 
-from tests.support.callers import Caller, new_caller
+from tests.support.callers import Caller
 from tests.support.fake_provider import FakeProvider, Step
 from tests.support.gateway_ledger import none_held, set_limits, usage_rows
 from tests.support.gateway_server import INPUT_NANO_USD, OUTPUT_NANO_USD, GatewayServer
-from tests.support.stack import RunningStack
 
 MESSAGE = {"model": "fake/claude", "stream": True, "max_tokens": 200, "messages": [{"role": "user", "content": "So?"}]}
 STREAM = {"model": "fake/chat", "stream": True, "messages": [{"role": "user", "content": "Tell me."}]}
-
-
-@pytest.fixture
-async def caller(stack: RunningStack, database: asyncpg.Connection, fake_provider: FakeProvider) -> Caller:
-    fake_provider.reset()
-    return await new_caller(stack, database)
 
 
 @pytest.mark.parametrize("chunks", [1, 2, 7])

@@ -6,21 +6,14 @@ from typing import Any
 import asyncpg
 import pytest
 
-from tests.support.callers import Caller, new_caller
+from tests.support.callers import Caller
 from tests.support.fake_provider import FakeProvider, Step
 from tests.support.gateway_ledger import none_held, usage_rows
 from tests.support.gateway_server import PROVIDER_KEY, GatewayServer
-from tests.support.stack import RunningStack
 
 Json = dict[str, Any]  # bodies are JSON of many shapes
 ASK: Json = {"model": "fake/chat", "messages": [{"role": "user", "content": "Tell me."}]}
 FOUR_KEYS = {"message", "type", "param", "code"}
-
-
-@pytest.fixture
-async def caller(stack: RunningStack, database: asyncpg.Connection, fake_provider: FakeProvider) -> Caller:
-    fake_provider.reset()
-    return await new_caller(stack, database)
 
 
 # No other test makes its one deployment fail, and one that rests is asked once only.

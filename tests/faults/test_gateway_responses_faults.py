@@ -17,12 +17,6 @@ ASK: Json = {"model": "fake/chat", "input": "Tell me.", "stream": True}
 DELTA = "response.output_text.delta"
 
 
-@pytest.fixture
-async def caller(stack: RunningStack, database: asyncpg.Connection, fake_provider: FakeProvider) -> Caller:
-    fake_provider.reset()
-    return await new_caller(stack, database)
-
-
 async def stream(gateway: GatewayServer, caller: Caller, **fields: object) -> list[Json]:
     """The events of a streamed response; each is named after its type and numbered after the one before."""
     events: list[Json] = []

@@ -11,7 +11,7 @@ import httpx
 import pytest
 
 from stack.processes import group_members
-from tests.support.callers import Caller, new_caller
+from tests.support.callers import Caller
 from tests.support.eventually import eventually
 from tests.support.fake_provider import FakeProvider, Step
 from tests.support.gateway_ledger import none_held, open_holds, usage_rows
@@ -28,12 +28,6 @@ def leaving(stack: RunningStack, fake_provider: FakeProvider) -> Iterator[Gatewa
     environment = {"BUTTRESS_GATEWAY_GRACE_S": str(GRACE_S)}
     with gateway_on(stack, fake_provider, name="leaving", extra_environment=environment) as server:
         yield server
-
-
-@pytest.fixture
-async def caller(stack: RunningStack, database: asyncpg.Connection, fake_provider: FakeProvider) -> Caller:
-    fake_provider.reset()
-    return await new_caller(stack, database)
 
 
 async def ended(server: GatewayServer) -> None:

@@ -12,7 +12,7 @@ import pytest
 
 from tests.support.api_client import api_as, refusal
 from tests.support.api_server import MODEL, ApiServer
-from tests.support.callers import Caller, Team, call_function, join, make_team, new_caller, outcome
+from tests.support.callers import Caller, Team, call_function, join, new_caller, outcome
 from tests.support.eventually import eventually
 from tests.support.stack import RunningStack
 
@@ -25,11 +25,6 @@ NO_LIMITS: Json = {
     "nano_usd_per_day": None,
     "nano_usd_per_month": None,
 }
-
-
-@pytest.fixture
-async def team(stack: RunningStack, database: asyncpg.Connection) -> Team:
-    return await make_team(stack, database)
 
 
 @pytest.fixture

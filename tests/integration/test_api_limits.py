@@ -12,7 +12,7 @@ import pytest
 from tests.support.api_client import api_as, refusal
 from tests.support.api_keys import new_key
 from tests.support.api_server import ApiServer
-from tests.support.callers import Caller, Team, make_team, new_caller
+from tests.support.callers import Caller, Team
 from tests.support.stack import RunningStack
 
 Json = dict[str, Any]  # limits
@@ -27,19 +27,9 @@ NAMES = [
 
 
 @pytest.fixture
-async def caller(stack: RunningStack, database: asyncpg.Connection) -> Caller:
-    return await new_caller(stack, database)
-
-
-@pytest.fixture
 async def api(api_server: ApiServer, caller: Caller) -> AsyncIterator[httpx.AsyncClient]:
     async with api_as(api_server, caller) as client:
         yield client
-
-
-@pytest.fixture
-async def team(stack: RunningStack, database: asyncpg.Connection) -> Team:
-    return await make_team(stack, database)
 
 
 async def subjects(api: httpx.AsyncClient, **query: UUID) -> list[Json]:

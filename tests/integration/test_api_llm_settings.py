@@ -9,16 +9,10 @@ import pytest
 
 from tests.support.api_client import api_as, refusal
 from tests.support.api_server import MODEL, ApiServer
-from tests.support.callers import Caller, Team, make_team
+from tests.support.callers import Caller, Team
 from tests.support.eventually import eventually
-from tests.support.stack import RunningStack
 
 DEFAULTS = {"models": None, "redact": False, "redact_answers": False, "store_content": False, "store_days": 30}
-
-
-@pytest.fixture
-async def team(stack: RunningStack, database: asyncpg.Connection) -> Team:
-    return await make_team(stack, database)
 
 
 async def change(server: ApiServer, caller: Caller, workspace_id: UUID, **changes: object) -> dict[str, object]:

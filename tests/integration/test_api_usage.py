@@ -101,11 +101,6 @@ def day(days_ago: int) -> str:
 
 
 @pytest.fixture
-async def caller(stack: RunningStack, database: asyncpg.Connection) -> Caller:
-    return await new_caller(stack, database)
-
-
-@pytest.fixture
 async def api(api_server: ApiServer, caller: Caller) -> AsyncIterator[httpx.AsyncClient]:
     async with api_as(api_server, caller) as client:
         yield client

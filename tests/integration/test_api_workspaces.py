@@ -11,13 +11,8 @@ import pytest
 
 from tests.support.api_client import api_as, refusal
 from tests.support.api_server import ApiServer
-from tests.support.callers import Team, join, make_team, new_caller
+from tests.support.callers import Team, join, new_caller
 from tests.support.stack import RunningStack
-
-
-@pytest.fixture
-async def team(stack: RunningStack, database: asyncpg.Connection) -> Team:
-    return await make_team(stack, database)
 
 
 @pytest.fixture

@@ -6,11 +6,10 @@ import asyncpg
 import openai
 import pytest
 
-from tests.support.callers import Caller, new_caller
+from tests.support.callers import Caller
 from tests.support.fake_provider import FakeProvider, Step, ToolCall
 from tests.support.gateway_ledger import usage_rows
 from tests.support.gateway_server import INPUT_NANO_USD, OUTPUT_NANO_USD, GatewayServer
-from tests.support.stack import RunningStack
 
 CLAUDE, GPT = "fake/claude", "fake/o-series"
 ASK: Any = [{"role": "user", "content": "What is the weather in Basel?"}]
@@ -18,12 +17,6 @@ SCHEMA = {"type": "object", "properties": {"city": {"type": "string"}}, "require
 ANTHROPIC_TOOL: Any = {"name": "get_weather", "input_schema": SCHEMA}
 OPENAI_TOOL: Any = {"type": "function", "function": {"name": "get_weather", "parameters": SCHEMA}}
 ONE_CALL = Step(text="One moment.", tool_calls=(ToolCall(name="get_weather", arguments='{"city": "Basel"}'),))
-
-
-@pytest.fixture
-async def caller(stack: RunningStack, database: asyncpg.Connection, fake_provider: FakeProvider) -> Caller:
-    fake_provider.reset()
-    return await new_caller(stack, database)
 
 
 async def test_anthropics_client_and_an_openai_provider_call_a_tool_and_answer(

@@ -12,11 +12,10 @@ import pytest
 from anthropic import Anthropic
 from anthropic._constants import ANTHROPIC_API_VERSION
 
-from tests.support.callers import Caller, new_caller
+from tests.support.callers import Caller
 from tests.support.fake_provider import FakeProvider, Step, ToolCall
 from tests.support.gateway_ledger import set_limits, usage_rows
 from tests.support.gateway_server import PROVIDER_KEY, GatewayServer
-from tests.support.stack import RunningStack
 
 MODEL = "fake/claude"
 ASK: Any = [{"role": "user", "content": "What is the weather in Basel?"}]  # the SDK's own message types are unions
@@ -26,12 +25,6 @@ WEATHER: Any = {
 }
 CACHE_WRITTEN = Path("tests/contract/traces/anthropic_messages_thinking_and_tools.sse").read_text()
 PICTURE = base64.b64encode(b"\x89PNG\r\n").decode()
-
-
-@pytest.fixture
-async def caller(stack: RunningStack, database: asyncpg.Connection, fake_provider: FakeProvider) -> Caller:
-    fake_provider.reset()
-    return await new_caller(stack, database)
 
 
 async def test_a_message_is_answered_and_charged_to_the_token(

@@ -25,12 +25,6 @@ RESPONSE: dict[str, object] = {"model": "fake/chat", "input": "Hi.", "max_output
 FORMATS = {"/chat/completions": CHAT, "/messages": MESSAGE, "/responses": RESPONSE}
 
 
-@pytest.fixture
-async def caller(stack: RunningStack, database: asyncpg.Connection, fake_provider: FakeProvider) -> Caller:
-    fake_provider.reset()
-    return await new_caller(stack, database)
-
-
 async def ask(
     gateway: GatewayServer,
     caller: Caller,

@@ -16,7 +16,7 @@ from llm_gateway.directory import CALLERS_A_QUESTION, FRESH_S, QUESTIONS_AT_ONCE
 from llm_gateway.keys import NewKey
 from tests.support.api_keys import add_secret, new_key, ring_of
 from tests.support.callers import Caller as Person
-from tests.support.callers import Team, make_team, new_caller
+from tests.support.callers import Team, new_caller
 from tests.support.eventually import eventually
 from tests.support.stack import RunningStack
 
@@ -56,11 +56,6 @@ def callers(stack: RunningStack, directory: CountingDirectory) -> Callers:
 @pytest.fixture
 async def person(stack: RunningStack, database: asyncpg.Connection) -> Person:
     return await new_caller(stack, database)
-
-
-@pytest.fixture
-async def team(stack: RunningStack, database: asyncpg.Connection) -> Team:
-    return await make_team(stack, database)
 
 
 def bearer(credential: str, workspace_id: UUID | str | None = None) -> dict[bytes, bytes]:

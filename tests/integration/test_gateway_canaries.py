@@ -13,7 +13,7 @@ import httpx
 import pytest
 
 from tests.support.api_keys import new_key
-from tests.support.callers import Caller, new_caller
+from tests.support.callers import Caller
 from tests.support.fake_provider import FakeProvider, Step
 from tests.support.gateway_ledger import none_held, set_limits
 from tests.support.gateway_server import PROVIDER_KEY, GatewayServer, gateway_on
@@ -40,12 +40,6 @@ def gateway(stack: RunningStack, fake_provider: FakeProvider) -> Iterator[Gatewa
         stack, fake_provider, name="canaries", extra_environment={"BUTTRESS_METRICS_TOKEN": METRICS_TOKEN}
     ) as server:
         yield server
-
-
-@pytest.fixture
-async def caller(stack: RunningStack, database: asyncpg.Connection, fake_provider: FakeProvider) -> Caller:
-    fake_provider.reset()
-    return await new_caller(stack, database)
 
 
 def songs(provider: FakeProvider) -> tuple[Step, ...]:

@@ -1,23 +1,15 @@
 """A dearer fallback: held for before it is asked, skipped by whoever cannot afford it, never a way past a budget."""
 
 import asyncpg
-import pytest
 
-from tests.support.callers import Caller, new_caller
+from tests.support.callers import Caller
 from tests.support.fake_provider import FakeProvider, Step
 from tests.support.gateway_ledger import none_held, set_limits, usage_rows
 from tests.support.gateway_server import GatewayServer
-from tests.support.stack import RunningStack
 
 ASK = {"messages": [{"role": "user", "content": "Hello?"}], "max_tokens": 100}
 # The first deployment's price bounds the prompt of about two hundred bytes at a third of a thousandth of a dollar.
 ENOUGH_FOR_THE_CHEAP_NANO_USD, ENOUGH_FOR_THE_DEAR_NANO_USD = 1_000_000, 100_000_000
-
-
-@pytest.fixture
-async def caller(stack: RunningStack, database: asyncpg.Connection, fake_provider: FakeProvider) -> Caller:
-    fake_provider.reset()
-    return await new_caller(stack, database)
 
 
 async def test_a_dearer_fallback_is_held_for_and_charged_at_its_price(

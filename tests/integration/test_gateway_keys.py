@@ -26,17 +26,6 @@ ASK: Json = {"model": "fake/chat", "messages": [{"role": "user", "content": "Hi.
 
 
 @pytest.fixture
-async def caller(stack: RunningStack, database: asyncpg.Connection, fake_provider: FakeProvider) -> Caller:
-    fake_provider.reset()
-    return await new_caller(stack, database)
-
-
-@pytest.fixture
-async def team(stack: RunningStack, database: asyncpg.Connection) -> Team:
-    return await make_team(stack, database)
-
-
-@pytest.fixture
 async def program(gateway: GatewayServer) -> AsyncIterator[httpx.AsyncClient]:
     """Somebody without any credential of their own."""
     async with httpx.AsyncClient(base_url=gateway.base_url, timeout=30) as client:

@@ -9,7 +9,7 @@ import httpx
 import openai
 import pytest
 
-from tests.support.callers import Caller, new_caller
+from tests.support.callers import Caller
 from tests.support.fake_provider import FakeProvider, Step
 from tests.support.gateway_ledger import open_holds, set_limits, usage_rows
 from tests.support.gateway_server import GatewayServer, gateway_on
@@ -17,12 +17,6 @@ from tests.support.stack import RunningStack
 
 ASK: dict[str, object] = {"model": "fake/chat", "messages": [{"role": "user", "content": "Hi."}], "max_tokens": 10}
 DURATION = re.compile(r"(\d+h)?(\d+m)?(\d+(\.\d+)?s|\d+ms)")
-
-
-@pytest.fixture
-async def caller(stack: RunningStack, database: asyncpg.Connection, fake_provider: FakeProvider) -> Caller:
-    fake_provider.reset()
-    return await new_caller(stack, database)
 
 
 @pytest.fixture(scope="module")

@@ -7,14 +7,9 @@ import openai
 import pytest
 
 from tests.support.api_keys import new_key
-from tests.support.callers import Caller, new_caller
+from tests.support.callers import Caller
 from tests.support.gateway_server import GatewayServer
 from tests.support.stack import RunningStack
-
-
-@pytest.fixture
-async def caller(stack: RunningStack, database: asyncpg.Connection) -> Caller:
-    return await new_caller(stack, database)
 
 
 async def test_openais_client_lists_and_finds_what_can_be_used(gateway: GatewayServer, caller: Caller) -> None:

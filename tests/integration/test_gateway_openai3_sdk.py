@@ -19,11 +19,6 @@ JUDGES = Path(__file__).parents[1] / "openai3" / "judges.py"
 
 
 @pytest.fixture
-async def caller(stack: RunningStack, database: asyncpg.Connection) -> Caller:
-    return await new_caller(stack, database)
-
-
-@pytest.fixture
 async def poor_caller(
     stack: RunningStack, database: asyncpg.Connection, gateway: GatewayServer, fake_provider: FakeProvider
 ) -> Caller:

@@ -7,17 +7,10 @@ import asyncpg
 import openai
 import pytest
 
-from tests.support.callers import Caller, new_caller
+from tests.support.callers import Caller
 from tests.support.fake_provider import FakeProvider, Step
 from tests.support.gateway_ledger import set_limits, usage_rows
 from tests.support.gateway_server import INPUT_NANO_USD, GatewayServer
-from tests.support.stack import RunningStack
-
-
-@pytest.fixture
-async def caller(stack: RunningStack, database: asyncpg.Connection, fake_provider: FakeProvider) -> Caller:
-    fake_provider.reset()
-    return await new_caller(stack, database)
 
 
 @pytest.mark.parametrize(

@@ -8,11 +8,10 @@ import openai
 import pytest
 from pydantic import BaseModel
 
-from tests.support.callers import Caller, new_caller
+from tests.support.callers import Caller
 from tests.support.fake_provider import FakeProvider, Step, ToolCall
 from tests.support.gateway_ledger import usage_rows
 from tests.support.gateway_server import INPUT_NANO_USD, OUTPUT_NANO_USD, PROVIDER_KEY, GatewayServer
-from tests.support.stack import RunningStack
 
 ASK = "What is the weather in Basel?"
 WEATHER: Any = {  # the SDK's own types are unions of typed dictionaries
@@ -31,12 +30,6 @@ BOTH_CITIES = (
 class Forecast(BaseModel):
     city: str
     sunny: bool
-
-
-@pytest.fixture
-async def caller(stack: RunningStack, database: asyncpg.Connection, fake_provider: FakeProvider) -> Caller:
-    fake_provider.reset()
-    return await new_caller(stack, database)
 
 
 def billed(fake_provider: FakeProvider) -> int:

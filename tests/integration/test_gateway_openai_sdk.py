@@ -9,7 +9,7 @@ import openai
 import pytest
 from openai import AsyncOpenAI, OpenAI
 
-from tests.support.callers import Caller, mint_token, new_caller
+from tests.support.callers import Caller, mint_token
 from tests.support.fake_provider import FakeProvider, Step, ToolCall
 from tests.support.gateway_ledger import usage_rows
 from tests.support.gateway_server import PROVIDER_KEY, GatewayServer
@@ -24,12 +24,6 @@ WEATHER: Any = {
     },
 }
 BOTH_PROTOCOLS = pytest.mark.parametrize("model", ["fake/chat", "fake/claude"])
-
-
-@pytest.fixture
-async def caller(stack: RunningStack, database: asyncpg.Connection, fake_provider: FakeProvider) -> Caller:
-    fake_provider.reset()
-    return await new_caller(stack, database)
 
 
 async def test_models_are_listed_and_described(gateway: GatewayServer, caller: Caller) -> None:

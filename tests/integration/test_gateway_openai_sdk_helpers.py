@@ -10,11 +10,10 @@ import openai
 import pytest
 from pydantic import BaseModel
 
-from tests.support.callers import Caller, new_caller
+from tests.support.callers import Caller
 from tests.support.fake_provider import FakeProvider, Step, ToolCall
 from tests.support.gateway_ledger import usage_rows
 from tests.support.gateway_server import GatewayServer
-from tests.support.stack import RunningStack
 
 TRACES = Path(__file__).parents[1] / "contract" / "traces"
 ASK: Any = [{"role": "user", "content": "What is the weather in Basel?"}]  # the SDK's own message types are unions
@@ -41,12 +40,6 @@ BOTH_CITIES = (
 class Forecast(BaseModel):
     city: str
     sunny: bool
-
-
-@pytest.fixture
-async def caller(stack: RunningStack, database: asyncpg.Connection, fake_provider: FakeProvider) -> Caller:
-    fake_provider.reset()
-    return await new_caller(stack, database)
 
 
 async def test_structured_answers_are_parsed(

@@ -20,12 +20,6 @@ ASK: Json = {"model": "fake/chat", "messages": MESSAGES}
 JSON_BODY = {"content-type": "application/json"}
 
 
-@pytest.fixture
-async def caller(stack: RunningStack, database: asyncpg.Connection, fake_provider: FakeProvider) -> Caller:
-    fake_provider.reset()
-    return await new_caller(stack, database)
-
-
 def error_of(response: httpx.Response) -> Json:
     """The error, which has OpenAI's four keys and nothing else."""
     body = response.json()

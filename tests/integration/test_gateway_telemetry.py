@@ -9,7 +9,7 @@ import httpx
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from tests.support.callers import Caller, new_caller
+from tests.support.callers import Caller
 from tests.support.eventually import eventually
 from tests.support.fake_provider import FakeProvider, Step
 from tests.support.gateway_ledger import set_limits
@@ -40,12 +40,6 @@ def server(stack: RunningStack, fake_provider: FakeProvider, collector: Collecto
     }
     with gateway_on(stack, fake_provider, name="gateway-telemetry", extra_environment=environment) as running:
         yield running
-
-
-@pytest.fixture
-async def caller(stack: RunningStack, database: asyncpg.Connection, fake_provider: FakeProvider) -> Caller:
-    fake_provider.reset()
-    return await new_caller(stack, database)
 
 
 async def figures(server: GatewayServer) -> dict[str, float]:

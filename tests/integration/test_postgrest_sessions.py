@@ -3,14 +3,9 @@
 import asyncpg
 import pytest
 
-from tests.support.callers import Caller, Team, call_function, make_team, mint_token, outcome, rest
+from tests.support.callers import Caller, Team, call_function, mint_token, outcome, rest
 from tests.support.row_changes import read_rows
 from tests.support.stack import RunningStack
-
-
-@pytest.fixture
-async def team(stack: RunningStack, database: asyncpg.Connection) -> Team:
-    return await make_team(stack, database)
 
 
 @pytest.mark.parametrize(

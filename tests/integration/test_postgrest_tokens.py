@@ -2,17 +2,11 @@
 
 from uuid import uuid4
 
-import asyncpg
 import pytest
 
-from tests.support.callers import Caller, Team, make_team, mint_token, rest
+from tests.support.callers import Caller, Team, mint_token, rest
 from tests.support.row_changes import TABLES
 from tests.support.stack import RunningStack
-
-
-@pytest.fixture
-async def team(stack: RunningStack, database: asyncpg.Connection) -> Team:
-    return await make_team(stack, database)
 
 
 class OtherSecret:

@@ -6,14 +6,9 @@ from uuid import UUID, uuid4
 import asyncpg
 import pytest
 
-from tests.support.callers import Caller, Team, call_function, join, make_team, outcome, read_roles, rest
+from tests.support.callers import Caller, Team, call_function, join, outcome, read_roles, rest
 from tests.support.row_changes import read_rows
 from tests.support.stack import RunningStack
-
-
-@pytest.fixture
-async def team(stack: RunningStack, database: asyncpg.Connection) -> Team:
-    return await make_team(stack, database)
 
 
 async def personal_workspace(database: asyncpg.Connection, caller: Caller) -> UUID:

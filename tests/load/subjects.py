@@ -17,6 +17,7 @@ from stack.processes import Child
 from tests.load.processes import ProcessTree
 from tests.support.callers import Caller, new_caller
 from tests.support.fake_provider import FakeProvider, Match, Step
+from tests.support.gateway_ledger import OUT_OF_REACH, set_limits
 from tests.support.stack import RunningStack, free_ports, running_stack
 
 MODEL = "bench"
@@ -117,15 +118,8 @@ async def _callers(stack: RunningStack, users: int) -> tuple[Caller, ...]:
     database = await asyncpg.connect(stack.database_url)
     try:
         callers = [await new_caller(stack, database) for _ in range(users)]
-        await database.executemany(
-            """
-            insert into gateway.limits
-                (scope, subject_id, requests_per_minute, tokens_per_minute, calls_in_flight, tokens_per_day,
-                 nano_usd_per_day, nano_usd_per_month)
-            values ('user', $1, 1000000, 1000000000, 100000, 1000000000000, 1000000000000000, 1000000000000000)
-            """,
-            [(caller.user_id,) for caller in callers],
-        )
+        for caller in callers:
+            await set_limits(database, caller, **OUT_OF_REACH)
     finally:
         await database.close()
     return tuple(callers)

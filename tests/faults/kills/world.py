@@ -24,6 +24,7 @@ from tests.support.api_keys import new_key
 from tests.support.callers import join, new_caller
 from tests.support.eventually import eventually
 from tests.support.fake_provider import FakeProvider
+from tests.support.gateway_ledger import OUT_OF_REACH, set_limits
 from tests.support.gateway_server import GatewayServer, gateway_on
 from tests.support.stack import RunningStack
 
@@ -211,12 +212,7 @@ async def _people(stack: RunningStack) -> list[Person]:
             await join(database, workspace_id, caller, "owner" if caller is callers[0] else "member")
             key = await new_key(stack, database, caller, workspace_id=workspace_id)
             people.append(Person(caller.user_id, caller.access_token, key.secret))
-            await database.execute(
-                "insert into gateway.limits (scope, subject_id, requests_per_minute, tokens_per_minute,"
-                " calls_in_flight, tokens_per_day, nano_usd_per_day, nano_usd_per_month)"
-                " values ('user', $1, 1000000, 1000000000, 100000, 1000000000000, 1000000000000000, 1000000000000000)",
-                caller.user_id,
-            )
+            await set_limits(database, caller, **OUT_OF_REACH)
         return people
     finally:
         await database.close()
