@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections import Counter, defaultdict
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
-
-import asyncpg
 
 from tests.faults.kills.world import LEASE_S, World
 from tests.support.eventually import eventually
 from tests.support.fake_provider.bill import BillLine
+
+Row = Mapping[str, object]  # of gateway.usage
 
 MOST_OVERDUE_S = 60.0
 _EXAMPLES = 5
@@ -101,11 +101,10 @@ async def judge(world: World, billed: Billed) -> Verdict:
 
         with suppress(AssertionError):
             await eventually(nothing_is_held, timeout_s=LEASE_S + MOST_OVERDUE_S)
-        await asyncio.sleep(0)
         rows = await database.fetch("select * from gateway.usage where user_id = any ($1)", users)
         held = await database.fetch("select request_id from gateway.holds where user_id = any ($1)", users)
         meters = await database.fetch(_METERS_THAT_DIFFER, users)
-    faults = _compare(rows, billed)
+    faults = compare([dict(row) for row in rows], billed)
     faults["call still held"] = [row["request_id"] for row in held]
     faults["meter that is not the sum of its calls"] = [f"{row['meter']} is {row['sums']}" for row in meters]
     faults["round otherwise than planned"] = [*billed.faults, *world.faults]
@@ -118,10 +117,11 @@ async def judge(world: World, billed: Billed) -> Verdict:
     )
 
 
-def _compare(rows: list[asyncpg.Record], billed: Billed) -> dict[str, list[str]]:
-    by_id: dict[str, list[asyncpg.Record]] = defaultdict(list)
+def compare(rows: Sequence[Row], billed: Billed) -> dict[str, list[str]]:
+    """The ids of the calls about which the provider's bill and the ledger's rows differ, by what is wrong with them."""
+    by_id: dict[str, list[Row]] = defaultdict(list)
     for row in rows:
-        by_id[row["request_id"]].append(row)
+        by_id[str(row["request_id"])].append(row)
     faults: dict[str, list[str]] = defaultdict(list)
     for call_id, lines in billed.lines.items():
         worked = [line for line in lines if _worked(line)]
@@ -140,7 +140,7 @@ def _compare(rows: list[asyncpg.Record], billed: Billed) -> dict[str, list[str]]
     return faults
 
 
-def _fault(row: asyncpg.Record, line: BillLine) -> str | None:
+def _fault(row: Row, line: BillLine) -> str | None:
     if row["state"] == "voided":
         return "voided call that the provider worked on"
     if row["estimated"]:
@@ -150,7 +150,7 @@ def _fault(row: asyncpg.Record, line: BillLine) -> str | None:
     return None if _equal(row, line) else "settlement other than the provider counted"
 
 
-def _equal(row: asyncpg.Record, line: BillLine) -> bool:
+def _equal(row: Row, line: BillLine) -> bool:
     return (row["input_tokens"], row["cached_input_tokens"], row["output_tokens"], row["reasoning_tokens"]) == (
         line.input_tokens - line.cached_input_tokens,
         line.cached_input_tokens,
