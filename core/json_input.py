@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from itertools import accumulate
-from typing import Final
+from typing import Any, Final
 
 import orjson
 
@@ -45,6 +45,14 @@ def decode_json(raw: bytes, max_depth: int = 64) -> object:
     colons = structure.count(b":")
     if colons and _key_count(value) != colons:
         raise InvalidInput("The JSON has the same key twice in one object.", code="json_duplicate_key")
+    return value
+
+
+def decode_object(raw: bytes, max_depth: int = 64) -> dict[str, Any]:  # Any: JSON
+    """The JSON object that the bytes hold. Raises: as decode_json, and InvalidInput for any other value."""
+    value = decode_json(raw, max_depth)
+    if not isinstance(value, dict):
+        raise InvalidInput("The body must be a JSON object.", code="invalid_json")
     return value
 
 

@@ -156,27 +156,6 @@ class Price:
             {name: tuple(tier for tier in longest_first if tier.service == name) for name in services},
         )
 
-    @classmethod
-    def from_usd_per_million(
-        cls,
-        *,
-        input: Decimal,  # noqa: A002 (the price list's own word)
-        output: Decimal,
-        cached_input: Decimal | None = None,
-    ) -> Price:
-        """The price as vendors publish it, exactly. Raises: as atto_usd_per_token."""
-        return cls(
-            (
-                Tier(
-                    Rates(
-                        input=atto_usd_per_token(input),
-                        output=atto_usd_per_token(output),
-                        cached_input=None if cached_input is None else atto_usd_per_token(cached_input),
-                    )
-                ),
-            )
-        )
-
     def sells(self, service: str | None) -> bool:
         """True when calls of this service tier (a vendor's word for it) have a price."""
         return service in _STANDARD_NAMES or service in self._of_service

@@ -33,7 +33,6 @@ class CallRecord:
     deployment: str | None = None
     provider: str | None = None
     provider_model: str | None = None
-    max_output_tokens: int | None = None
     traceparent: str | None = None  # the client's own trace, as it sent it
 
 

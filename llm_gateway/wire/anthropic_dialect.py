@@ -12,8 +12,7 @@ from typing import TYPE_CHECKING, Final
 
 import orjson
 
-from llm_gateway.limits.ledger import CallTooLarge, LimitExceeded
-from llm_gateway.wire.errors import DO_NOT_RETRY, retry_may_help
+from llm_gateway.wire.errors import refusal_headers
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -45,12 +44,7 @@ class AnthropicDialect:
         return orjson.dumps({"type": "error", "error": body, "request_id": request_id}, default=str)
 
     def error_headers(self, error: ButtressError) -> RawHeaders:
-        headers = [(name.encode(), value.encode()) for name, value in error.headers().items()]
-        if isinstance(error, LimitExceeded | CallTooLarge):
-            headers += self.limit_headers(error.requests, error.tokens)
-        if not retry_may_help(error):
-            headers.append(DO_NOT_RETRY)
-        return headers
+        return refusal_headers(error, self.limit_headers)
 
     def limit_headers(self, requests: LimitState | None, tokens: LimitState | None) -> RawHeaders:
         now_s = time.time()

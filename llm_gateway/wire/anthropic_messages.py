@@ -15,7 +15,7 @@ from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any, Final
 
 from core.errors import InvalidInput
-from core.json_input import decode_json
+from core.json_input import decode_object
 from llm_gateway.limits.estimate import Estimate, ModelBounds, UnboundedCall
 from llm_gateway.limits.estimate_messages import estimate_messages
 from llm_gateway.wire.anthropic_answer import MessageStream, read_message, read_token_count
@@ -129,9 +129,7 @@ COUNT_TOKENS: Final = CountTokensFormat()
 
 def parse_message(raw: bytes, headers: Mapping[bytes, bytes], *, max_json_depth: int) -> FormatRequest:
     """The request that the bytes hold. Raises: InvalidInput."""
-    body = decode_json(raw, max_json_depth)
-    if not isinstance(body, dict):
-        raise InvalidInput("The body must be a JSON object.", code="invalid_json")
+    body = decode_object(raw, max_json_depth)
     _check_fields(body)
     _check_context_management(body.get("context_management"))
     _check_tools(body.get("tools"))

@@ -5,7 +5,7 @@ How they are written is the dialect's business: openai_dialect.py, anthropic_dia
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Final
 
 from core.errors import (
@@ -18,10 +18,13 @@ from core.errors import (
     Unavailable,
     Unprocessable,
 )
-from llm_gateway.limits.ledger import BUDGETS, LimitExceeded
+from llm_gateway.limits.ledger import BUDGETS, CallTooLarge, LimitExceeded, LimitState
 from llm_gateway.providers.contract import FailureKind, ProviderFailure
+from llm_gateway.wire.headers import RawHeaders
 
-DO_NOT_RETRY: Final = (b"x-should-retry", b"false")  # the official SDKs obey it
+LimitHeaders = Callable[[LimitState | None, LimitState | None], RawHeaders]
+
+_DO_NOT_RETRY: Final = (b"x-should-retry", b"false")  # the official SDKs obey it
 
 _SENTENCES: Final[Mapping[FailureKind, tuple[type[ButtressError], str, str]]] = {
     FailureKind.UNREACHABLE: (
@@ -103,6 +106,16 @@ def _rejection(failure: ProviderFailure) -> ButtressError:
         code=failure.code or "invalid_request",
         details={"param": failure.param},
     )
+
+
+def refusal_headers(error: ButtressError, limit_headers: LimitHeaders) -> RawHeaders:
+    """The headers of an answer that is this error: its own, how its limits stand, and whether a retry may help."""
+    headers = [(name.encode(), value.encode()) for name, value in error.headers().items()]
+    if isinstance(error, LimitExceeded | CallTooLarge):
+        headers += limit_headers(error.requests, error.tokens)
+    if not retry_may_help(error):
+        headers.append(_DO_NOT_RETRY)
+    return headers
 
 
 def retry_may_help(error: ButtressError) -> bool:

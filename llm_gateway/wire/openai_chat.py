@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any, Final
 
 from core.errors import InvalidInput
-from core.json_input import decode_json
+from core.json_input import decode_object
 from llm_gateway.limits.estimate import Estimate, ModelBounds
 from llm_gateway.limits.estimate_chat import estimate_chat
 from llm_gateway.wire.format import Endpoint, FieldRefused, FormatRequest, WholeAnswer
@@ -82,9 +82,7 @@ def parse_chat(raw: bytes, *, max_json_depth: int) -> FormatRequest:
 
     Raises: InvalidInput, with the field's name in `details["param"]` where one is to blame.
     """
-    body = decode_json(raw, max_json_depth)
-    if not isinstance(body, dict):
-        raise InvalidInput("The body must be a JSON object.", code="invalid_json")
+    body = decode_object(raw, max_json_depth)
     refuse_forbidden(body, other_maxima=_OTHER_MAXIMA, use="`max_completion_tokens` (or `max_tokens`) and `n`")
     _check_messages(body)
     _check_tools(body)

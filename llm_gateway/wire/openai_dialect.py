@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Final
 
 import orjson
 
-from llm_gateway.limits.ledger import CallTooLarge, LimitExceeded
-from llm_gateway.wire.errors import DO_NOT_RETRY, is_budget, retry_may_help
+from llm_gateway.limits.ledger import LimitExceeded
+from llm_gateway.wire.errors import is_budget, refusal_headers
 
 if TYPE_CHECKING:
     from core.errors import ButtressError
@@ -58,12 +58,7 @@ class OpenAIDialect:
         return orjson.dumps({"error": error_object(error)}, default=str)
 
     def error_headers(self, error: ButtressError) -> RawHeaders:
-        headers = [(name.encode(), value.encode()) for name, value in error.headers().items()]
-        if isinstance(error, LimitExceeded | CallTooLarge):
-            headers += self.limit_headers(error.requests, error.tokens)
-        if not retry_may_help(error):
-            headers.append(DO_NOT_RETRY)
-        return headers
+        return refusal_headers(error, self.limit_headers)
 
     def limit_headers(self, requests: LimitState | None, tokens: LimitState | None) -> RawHeaders:
         return [*_one_limit(b"requests", requests), *_one_limit(b"tokens", tokens)]

@@ -11,8 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import orjson
 
-from core.errors import InvalidInput
-from core.json_input import decode_json
+from core.json_input import decode_object
 from llm_gateway.limits.estimate import (
     TOKENS_A_MESSAGE,
     Estimate,
@@ -89,9 +88,7 @@ def parse_embeddings(raw: bytes, *, max_json_depth: int) -> FormatRequest:
 
     Raises: InvalidInput, with the field's name in `details["param"]` where one is to blame.
     """
-    body = decode_json(raw, max_json_depth)
-    if not isinstance(body, dict):
-        raise InvalidInput("The body must be a JSON object.", code="invalid_json")
+    body = decode_object(raw, max_json_depth)
     refuse_forbidden(body, other_maxima=frozenset({"options"}), use="`dimensions`")
     if body.get("messages") is not None:  # vLLM would embed a conversation instead, with pictures
         raise FieldRefused("messages", "`messages` is not a field of this format: use `input`.")

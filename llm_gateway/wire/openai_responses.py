@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Final
 
 from core.errors import InvalidInput
-from core.json_input import decode_json
+from core.json_input import decode_object
 from llm_gateway.limits.estimate import Estimate, ModelBounds, UnboundedCall, positive, refuse_unbounded, service_tier
 from llm_gateway.wire.format import Endpoint, FieldRefused, FormatRequest, WholeAnswer
 from llm_gateway.wire.openai_dialect import OPENAI, OpenAIDialect
@@ -103,9 +103,7 @@ def parse_responses(raw: bytes, *, max_json_depth: int) -> FormatRequest:
 
     Raises: InvalidInput, with the field's name in `details["param"]` where one is to blame.
     """
-    body = decode_json(raw, max_json_depth)
-    if not isinstance(body, dict):
-        raise InvalidInput("The body must be a JSON object.", code="invalid_json")
+    body = decode_object(raw, max_json_depth)
     refuse_forbidden(body, other_maxima=_OTHER_MAXIMA, use="`max_output_tokens`")
     _refuse_state(body)
     check_input(body)

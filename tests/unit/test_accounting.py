@@ -24,6 +24,7 @@ from llm_gateway.accounting import (
     most_nano_usd,
     unpriced,
 )
+from tests.support.prices import flat_price
 
 TOKENS = st.integers(min_value=0, max_value=10**9)
 USD = st.decimals(min_value=0, max_value=1000, places=12)
@@ -43,11 +44,6 @@ PRIMES = Rates(
 )
 
 
-def price(input: str, output: str, cached_input: str | None = None) -> Price:  # noqa: A002
-    cached = None if cached_input is None else Decimal(cached_input)
-    return Price.from_usd_per_million(input=Decimal(input), output=Decimal(output), cached_input=cached)
-
-
 def rates(input: int, output: int, **more: int) -> Rates:  # noqa: A002
     return Rates(input=input * NANO, output=output * NANO, **{name: rate * NANO for name, rate in more.items()})
 
@@ -56,14 +52,14 @@ def rates(input: int, output: int, **more: int) -> Rates:  # noqa: A002
     ("a_price", "tokens", "nano_usd"),
     [
         # a million tokens of each class cost what the price list says
-        (price("2.50", "10.00", "1.25"), (10**6, 10**6, 10**6), 13_750_000_000),
-        (price("0.15", "0.60", "0.075"), (10**6, 0, 0), 150_000_000),
+        (flat_price("2.50", "10.00", "1.25"), (10**6, 10**6, 10**6), 13_750_000_000),
+        (flat_price("0.15", "0.60", "0.075"), (10**6, 0, 0), 150_000_000),
         # one cached token at $0.0375 a million is 37.5 nano-dollars: rounded up, once
-        (price("0.075", "0.30", "0.0375"), (0, 1, 0), 38),
-        (price("0.075", "0.30", "0.0375"), (0, 2, 0), 75),
-        (price("0.075", "0.30", "0.0375"), (0, 3, 1), 413),
-        (price("0.000000000001", "0"), (1, 0, 0), 1),
-        (price("0", "0"), (10**9, 10**9, 10**9), 0),
+        (flat_price("0.075", "0.30", "0.0375"), (0, 1, 0), 38),
+        (flat_price("0.075", "0.30", "0.0375"), (0, 2, 0), 75),
+        (flat_price("0.075", "0.30", "0.0375"), (0, 3, 1), 413),
+        (flat_price("0.000000000001", "0"), (1, 0, 0), 1),
+        (flat_price("0", "0"), (10**9, 10**9, 10**9), 0),
     ],
 )
 def test_cost_is_what_the_price_list_says(a_price: Price, tokens: tuple[int, int, int], nano_usd: int) -> None:
@@ -84,18 +80,18 @@ def test_all_classes_together_cost_their_sum() -> None:
 
 @given(st.tuples(USD, USD, USD), st.tuples(TOKENS, TOKENS, TOKENS))
 def test_cost_is_exact_and_rounded_up_once(usd: tuple[Decimal, ...], tokens: tuple[int, ...]) -> None:
-    a_price = Price.from_usd_per_million(input=usd[0], cached_input=usd[1], output=usd[2])
+    a_price = flat_price(str(usd[0]), str(usd[2]), str(usd[1]))
     exact = sum(Fraction(usd_per_million) * 1000 * count for usd_per_million, count in zip(usd, tokens, strict=True))
     counts = TokenCounts(input=tokens[0], cached_input=tokens[1], output=tokens[2])
     assert cost_nano_usd(a_price, counts) == ceil(exact)
 
 
 def test_reading_a_cache_and_reasoning_cost_what_input_and_output_do_unless_they_have_a_price() -> None:
-    assert cost_nano_usd(price("3", "15"), TokenCounts(cached_input=10, reasoning=10)) == 180_000
+    assert cost_nano_usd(flat_price("3", "15"), TokenCounts(cached_input=10, reasoning=10)) == 180_000
 
 
 def test_a_class_without_a_rate_is_never_free() -> None:
-    a_price = price("3", "15", "0.3")
+    a_price = flat_price("3", "15", "0.3")
     counts = TokenCounts(input=5, cache_write_1h=10)
     assert cost_nano_usd(a_price, counts) == 5 * 3_000 + 10 * 15_000
     assert unpriced(a_price, counts) == ["cache_write_1h"]
@@ -198,11 +194,11 @@ def test_a_call_that_costs_something_by_itself_is_held_with_it() -> None:
 def test_what_has_no_price_is_refused_and_the_field_named() -> None:
     most = Most(prompt_tokens=1, output_tokens=1, classes=(("cache_write_1h", "messages[0]"),))
     with pytest.raises(ServiceUnpriced) as refusal:
-        most_nano_usd(price("1", "1"), most)
+        most_nano_usd(flat_price("1", "1"), most)
     assert refusal.value.details == {"param": "messages[0]"}
     assert "for an hour has no price" in refusal.value.message
     with pytest.raises(ServiceUnpriced) as refusal:
-        most_nano_usd(price("1", "1"), Most(prompt_tokens=1, output_tokens=1, service="priority"))
+        most_nano_usd(flat_price("1", "1"), Most(prompt_tokens=1, output_tokens=1, service="priority"))
     assert refusal.value.details == {"param": "service_tier"}
 
 
@@ -217,12 +213,12 @@ def test_a_model_without_a_price_is_refused_and_never_free() -> None:
 @pytest.mark.parametrize("usd", ["-1", "NaN", "Infinity", "0.0000000000001"])
 def test_a_price_that_is_no_whole_number_of_atto_dollars_is_refused(usd: str) -> None:
     with pytest.raises(ValueError, match="twelve decimals"):
-        price(usd, "1")
+        flat_price(usd, "1")
 
 
 def test_negative_counts_are_a_mistake_and_not_a_refund() -> None:
     with pytest.raises(ValueError, match="never negative"):
-        cost_nano_usd(price("1", "1"), TokenCounts(input=5, cached_input=-1))
+        cost_nano_usd(flat_price("1", "1"), TokenCounts(input=5, cached_input=-1))
 
 
 def test_prices_are_the_same_when_their_rates_are() -> None:

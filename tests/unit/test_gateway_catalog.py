@@ -1,13 +1,12 @@
 """models.toml: what is wrong is named at once, what cannot be used here is left out and said so."""
 
-from decimal import Decimal
 from pathlib import Path
 
 import pytest
 
-from llm_gateway.accounting import Price
 from llm_gateway.catalog import Catalog, CatalogInvalid, UnknownModel
 from llm_gateway.catalog_load import load_catalog
+from tests.support.prices import flat_price
 
 DEFAULT = Path("llm_gateway/models.toml")
 PRICE = "price_usd_per_million_tokens = { input = 0.25, cached_input = 0.025, output = 2 }"
@@ -46,7 +45,7 @@ def test_the_default_file_has_a_model_that_needs_no_key_and_says_what_it_is() ->
     catalog = load_catalog(DEFAULT, {"BUTTRESS_LLM_URL": "http://127.0.0.1:54330/v1"})
     local = catalog.find("local/smollm2")
     assert local.deployments[0].base_url == "http://127.0.0.1:54330/v1"
-    assert local.deployments[0].price == Price.from_usd_per_million(input=Decimal(0), output=Decimal(0))
+    assert local.deployments[0].price == flat_price("0", "0")
     assert local.note is not None
     assert "wrong" in local.note
     assert "wrong" in local.description
@@ -61,7 +60,7 @@ def test_without_the_local_model_the_default_file_is_empty_and_says_why() -> Non
 
 def test_prices_are_exact(models_file: Path) -> None:
     price = load(models_file, model("a")).find("a").deployments[0].price
-    assert price == Price.from_usd_per_million(input=Decimal("0.25"), cached_input=Decimal("0.025"), output=Decimal(2))
+    assert price == flat_price("0.25", "2", "0.025")
 
 
 def test_no_answer_is_longer_than_the_context(models_file: Path) -> None:
