@@ -58,15 +58,7 @@ def percentile(sorted_values: list[int], share: float) -> float:
 
 async def measure(name: str, job: Job, parts: Mapping[str, ProcessTree]) -> Measured:
     """The job was run once and these are its figures. Raises: LoadFailed."""
-    generator = await asyncio.create_subprocess_exec(
-        sys.executable,
-        "-m",
-        "tests.load.generator",
-        cwd=_REPOSITORY,
-        stdin=asyncio.subprocess.PIPE,
-        stdout=asyncio.subprocess.PIPE,
-        limit=1 << 28,
-    )
+    generator = await _start_generator()
     assert generator.stdin is not None
     assert generator.stdout is not None
     try:
@@ -90,7 +82,16 @@ async def measure(name: str, job: Job, parts: Mapping[str, ProcessTree]) -> Meas
 
 async def run_generator(job: Job) -> Outcome:
     """The job was run once, by a generator of its own. Raises: LoadFailed."""
-    generator = await asyncio.create_subprocess_exec(
+    generator = await _start_generator()
+    out, _ = await generator.communicate(orjson.dumps(asdict(job)) + b"\ngo\n")
+    lines = out.splitlines()
+    if len(lines) != 2:
+        raise LoadFailed("The generator ended without an outcome.")
+    return Outcome(**orjson.loads(lines[1]))
+
+
+async def _start_generator() -> asyncio.subprocess.Process:
+    return await asyncio.create_subprocess_exec(
         sys.executable,
         "-m",
         "tests.load.generator",
@@ -99,11 +100,6 @@ async def run_generator(job: Job) -> Outcome:
         stdout=asyncio.subprocess.PIPE,
         limit=1 << 28,
     )
-    out, _ = await generator.communicate(orjson.dumps(asdict(job)) + b"\ngo\n")
-    lines = out.splitlines()
-    if len(lines) != 2:
-        raise LoadFailed("The generator ended without an outcome.")
-    return Outcome(**orjson.loads(lines[1]))
 
 
 async def _end(generator: asyncio.subprocess.Process) -> None:

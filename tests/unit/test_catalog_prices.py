@@ -9,7 +9,7 @@ import pytest
 
 from llm_gateway.accounting import Price, Rates
 from llm_gateway.catalog import CatalogInvalid
-from llm_gateway.catalog_load import load_catalog
+from tests.support.catalogs import catalog_of
 
 ENVIRON = {"OPENAI_API_KEY": "k", "ANTHROPIC_API_KEY": "k", "AZURE_OPENAI_API_KEY": "k", "GEMINI_API_KEY": "k"}
 AZURE = {"AZURE_OPENAI_ENDPOINT": "https://x.openai.azure.com"}
@@ -17,16 +17,15 @@ USD_A_MILLION = 10**12
 
 
 def price(tmp_path: Path, deployment: str) -> Price:
-    file = tmp_path / "models.toml"
-    file.write_text(f"""
+    models = f"""
 [[models]]
 name = "a"
 context_window = 1_000_000
 max_output_tokens = 5000
 [[models.deployments]]
 {deployment}
-""")
-    return load_catalog(file, ENVIRON | AZURE).find("a").deployments[0].price
+"""
+    return catalog_of(tmp_path, models, ENVIRON | AZURE).find("a").deployments[0].price
 
 
 def refusal(tmp_path: Path, deployment: str) -> str:
@@ -134,8 +133,7 @@ def test_who_has_no_price_does_not_start(tmp_path: Path, deployment: str, senten
 
 
 def test_a_price_is_missed_even_where_the_key_is(tmp_path: Path) -> None:
-    file = tmp_path / "models.toml"
-    file.write_text("""
+    models = """
 [[models]]
 name = "a"
 context_window = 10
@@ -143,16 +141,15 @@ max_output_tokens = 5
 [[models.deployments]]
 provider = "openai"
 model = "gpt-99"
-""")
+"""
     with pytest.raises(CatalogInvalid, match="gpt-99 has no price"):
-        load_catalog(file, {})
+        catalog_of(tmp_path, models)
 
 
 def test_the_examples_of_the_file_that_comes_with_it_have_prices(tmp_path: Path) -> None:
     text = Path("llm_gateway/models.toml").read_text()
     examples = text.partition("# One example for each provider.")[2].partition("\n")[2]
-    file = tmp_path / "models.toml"
-    file.write_text("\n".join(line.removeprefix("#").removeprefix(" ") for line in examples.splitlines()))
+    models = "\n".join(line.removeprefix("#").removeprefix(" ") for line in examples.splitlines())
     names = [
         "AWS_REGION",
         "AWS_ACCESS_KEY_ID",
@@ -162,7 +159,7 @@ def test_the_examples_of_the_file_that_comes_with_it_have_prices(tmp_path: Path)
         "OPENROUTER_API_KEY",
     ]
     environ = ENVIRON | AZURE | dict.fromkeys(names, "x") | {"VLLM_URL": "http://vllm/v1"}
-    catalog = load_catalog(file, environ)
+    catalog = catalog_of(tmp_path, models, environ)
     assert catalog.unavailable == ()
     model = catalog.find("gpt-5-mini")
     assert len({where.price.rates(None, 1) for where in model.deployments}) == 1

@@ -12,7 +12,6 @@ import pytest
 
 from llm_gateway import recount
 from llm_gateway.catalog import Catalog
-from llm_gateway.catalog_load import load_catalog
 from llm_gateway.limits import exact_prompt
 from llm_gateway.limits.estimate import Estimate
 from llm_gateway.limits.estimate_chat import estimate_chat
@@ -20,14 +19,15 @@ from llm_gateway.limits.exact_prompt import VocabularyMissing, check_vocabulary,
 from llm_gateway.limits.ledger import CallTooLarge, LimitExceeded, LimitName, LimitState
 from llm_gateway.plan import Hop, Plan
 from llm_gateway.recount import counted_plan
+from tests.support.catalogs import catalog_of
 
 ENGLISH = "The quick brown fox jumps over the lazy dog, and nobody minds. "  # 14 tokens
 
 
 @pytest.fixture(scope="module")
 def catalog(tmp_path_factory: pytest.TempPathFactory) -> Catalog:
-    file = tmp_path_factory.mktemp("catalog") / "models.toml"
-    file.write_text(
+    return catalog_of(
+        tmp_path_factory.mktemp("catalog"),
         "".join(
             f"""
 [[models]]
@@ -46,9 +46,8 @@ price_usd_per_million_tokens = {{ input = {price}, output = 1 }}
                 ("unknown", "", 1),
                 ("unknown-and-free", "", 0),
             )
-        )
+        ),
     )
-    return load_catalog(file, {})
 
 
 def hop(catalog: Catalog, name: str, estimate: Estimate) -> Hop:
@@ -126,8 +125,7 @@ def test_a_vocabulary_that_is_not_there_is_said_and_not_fetched(
     monkeypatch.setattr(exact_prompt, "find_spec", lambda _: None)
     with pytest.raises(VocabularyMissing, match="o200k_base is not installed"):
         check_vocabulary("o200k_base")
-    file = tmp_path / "models.toml"
-    file.write_text("""
+    models = """
 [[models]]
 name = "a"
 context_window = 10
@@ -137,9 +135,9 @@ tokenizer = "o200k_base"
 base_url = "http://x/v1"
 model = "m"
 price_usd_per_million_tokens = { input = 1, output = 1 }
-""")
+"""
     with pytest.raises(ValueError, match="a: the vocabulary o200k_base is not installed"):
-        load_catalog(file, {})
+        catalog_of(tmp_path, models)
 
 
 @pytest.mark.parametrize("repeats", [100, 3000])  # at once, and in a thread of its own

@@ -9,12 +9,12 @@ import pytest
 from core.errors import InvalidInput
 from llm_gateway.callers import Policy
 from llm_gateway.catalog import Catalog
-from llm_gateway.catalog_load import load_catalog
 from llm_gateway.plan import Plan, plan_call
 from llm_gateway.routing.choose import order_routes
 from llm_gateway.routing.retry_budget import BURST, RetryBudget
 from llm_gateway.wire.anthropic_messages import MESSAGES
 from llm_gateway.wire.openai_chat import CHAT
+from tests.support.catalogs import catalog_of
 
 MODELS = """
 [[models]]
@@ -40,9 +40,7 @@ ASK = {"model": "cheap", "messages": [{"role": "user", "content": "Hello?"}]}
 
 @pytest.fixture
 def catalog(tmp_path: Path) -> Catalog:
-    file = tmp_path / "models.toml"
-    file.write_text(MODELS)
-    return load_catalog(file, {})
+    return catalog_of(tmp_path, MODELS)
 
 
 def planned(catalog: Catalog, policy: Policy | None = None, **fields: object) -> Plan:

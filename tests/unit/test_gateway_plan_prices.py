@@ -10,11 +10,11 @@ from core.errors import InvalidInput
 from llm_gateway.accounting import ServiceUnpriced
 from llm_gateway.callers import Policy
 from llm_gateway.catalog import Catalog
-from llm_gateway.catalog_load import load_catalog
 from llm_gateway.limits.estimate import Estimate
 from llm_gateway.plan import Plan, plan_call
 from llm_gateway.wire.format import FormatRequest
 from llm_gateway.wire.openai_chat import CHAT
+from tests.support.catalogs import catalog_of
 
 MODELS = """
 [[models]]
@@ -51,9 +51,7 @@ price_tiers_usd_per_million_tokens = [{ service_tier = "priority", input = 20, o
 
 @pytest.fixture(scope="module")
 def catalog(tmp_path_factory: pytest.TempPathFactory) -> Catalog:
-    file = tmp_path_factory.mktemp("catalog") / "models.toml"
-    file.write_text(MODELS)
-    return load_catalog(file, {"GEMINI_API_KEY": "k"})
+    return catalog_of(tmp_path_factory.mktemp("catalog"), MODELS, {"GEMINI_API_KEY": "k"})
 
 
 def plan(catalog: Catalog, *names: str, **fields: object) -> Plan:

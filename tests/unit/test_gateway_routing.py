@@ -7,13 +7,13 @@ from random import Random
 import pytest
 
 from llm_gateway.catalog import Catalog
-from llm_gateway.catalog_load import load_catalog
 from llm_gateway.limits.estimate import Estimate
 from llm_gateway.plan import Hop
 from llm_gateway.providers.contract import FailureKind, ProviderFailure
 from llm_gateway.routing.attempts import LONGEST_PAUSE_S, attempts, pause_before_next_s
 from llm_gateway.routing.choose import order_routes
 from llm_gateway.routing.cooldown import LONGEST_REST_S, REST_S, TRIAL_S, Cooldowns
+from tests.support.catalogs import catalog_of
 
 MODELS = """
 [[models]]
@@ -43,9 +43,7 @@ price_usd_per_million_tokens = { input = 1, output = 1 }
 
 @pytest.fixture
 def catalog(tmp_path: Path) -> Catalog:
-    file = tmp_path / "models.toml"
-    file.write_text(MODELS)
-    return load_catalog(file, {})
+    return catalog_of(tmp_path, MODELS)
 
 
 @pytest.fixture
@@ -167,23 +165,18 @@ def test_the_same_deployment_is_asked_again_after_a_pause_where_that_can_help(ho
 
 
 def test_only_those_are_asked_who_answer_such_calls(tmp_path: Path) -> None:
-    file = tmp_path / "models.toml"
-    file.write_text(
-        MODELS.replace(
-            'base_url = "http://light"', 'provider = "anthropic"\nbase_url = "http://light/v1"\napi_key_env = "K"'
-        ).replace('name = "a"', 'name = "a"\nendpoints = ["chat", "embeddings"]')
-    )
-    catalog = load_catalog(file, {"K": "key"})
+    models = MODELS.replace(
+        'base_url = "http://light"', 'provider = "anthropic"\nbase_url = "http://light/v1"\napi_key_env = "K"'
+    ).replace('name = "a"', 'name = "a"\nendpoints = ["chat", "embeddings"]')
+    catalog = catalog_of(tmp_path, models, {"K": "key"})
     embedding = order_routes(catalog, catalog.find("a"), endpoint="embeddings", rests=lambda _: False)
     assert [deployment.id for _, deployment in embedding] == ["a#1"]
 
 
 def test_whoever_may_use_an_alias_may_use_what_it_stands_for_and_no_other_fallback(tmp_path: Path) -> None:
-    file = tmp_path / "models.toml"
     last = MODELS[MODELS.rindex("[[models]]") :]
     more = last.replace('"b"', '"c"') + '[[aliases]]\nname = "fast"\nalias_of = ["c", "a"]\n'
-    file.write_text(MODELS + more)
-    catalog = load_catalog(file, {})
+    catalog = catalog_of(tmp_path, MODELS + more)
     fast = catalog.find("fast")
     routes = order_routes(
         catalog, fast, endpoint="chat", rests=lambda _: False, allows=lambda name: name == "fast", chance=lambda: 0.5

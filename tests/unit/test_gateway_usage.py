@@ -11,13 +11,13 @@ import pytest
 from llm_gateway import usage
 from llm_gateway.accounting import TokenCounts
 from llm_gateway.catalog import PublicModel
-from llm_gateway.catalog_load import load_catalog
 from llm_gateway.limits.estimate import Estimate
 from llm_gateway.plan import Hop
 from llm_gateway.wire.answer_stream import AnswerStream
 from llm_gateway.wire.anthropic_answer import MessageStream, read_message
 from llm_gateway.wire.openai_answer import ChatStream, read_completion
 from llm_gateway.wire.openai_responses_answer import ResponsesStream, read_response
+from tests.support.catalogs import catalog_of
 
 Stream = TypeVar("Stream", bound=AnswerStream)
 ESTIMATE = Estimate(prompt_tokens=900, max_output_tokens=100, choices=1, fixed_tokens=100, text_bytes=800)
@@ -25,8 +25,9 @@ ESTIMATE = Estimate(prompt_tokens=900, max_output_tokens=100, choices=1, fixed_t
 
 @pytest.fixture(scope="module")
 def model(tmp_path_factory: pytest.TempPathFactory) -> PublicModel:
-    file = tmp_path_factory.mktemp("catalog") / "models.toml"
-    file.write_text("""
+    return catalog_of(
+        tmp_path_factory.mktemp("catalog"),
+        """
 [[models]]
 name = "a"
 context_window = 100_000
@@ -40,8 +41,8 @@ price_tiers_usd_per_million_tokens = [
     { service_tier = "priority", input = 3, output = 6 },
     { service_tier = "flex", input = 0.5, output = 1 },
 ]
-""")
-    return load_catalog(file, {}).find("a")
+""",
+    ).find("a")
 
 
 def hop(model: PublicModel, estimate: Estimate = ESTIMATE) -> Hop:
