@@ -21,7 +21,7 @@ from core.logging import get_logger
 
 log = get_logger(__name__)
 
-FRESH_FOR_S: Final = 600.0  # Supabase's edge caches the set for ten minutes too (reference/supabase.md section 4)
+FRESH_FOR_S: Final = 600.0  # Supabase's edge caches the set for ten minutes too
 STALE_FOR_S: Final = 3600.0  # beyond freshness, while the issuer cannot be reached
 REFETCH_PAUSE_S: Final = 30.0  # between two fetches that a stranger's token or an outage could cause
 RETRY_PAUSE_S: Final = 1.0  # between two attempts while there is no usable key at all

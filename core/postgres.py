@@ -170,7 +170,7 @@ def _server_settings(name: str) -> dict[str, str]:
 
 
 async def _keep_as_it_is(_connection: object) -> None:
-    """Instead of asyncpg's reset, which costs a second round trip (reference/libraries.md)."""
+    """Instead of asyncpg's reset, which costs a second round trip (docs/decisions/0043)."""
 
 
 async def _warm_up(pool: ServicePool, size: int) -> None:

@@ -2,7 +2,7 @@
 
 Our own SQL functions raise SQLSTATE `PGRST` with a code like `last_owner`, a sentence and a status: those pass as they
 are. Everything else is looked up by code, and none of its text is shown: PostgreSQL's messages name tables and columns.
-Source: PostgREST's errors.rst and Error.hs (reference/supabase.md section 2); where we differ, the table says why.
+Source: PostgREST's errors.rst and Error.hs; where we differ, the table says why.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """From a store's verdict on a hold to what the caller is told. Pure, and the same for every store.
 
-The arithmetic of the limits themselves is where their state is: in migrations/*_gateway_hold.sql, under the lock.
+The arithmetic of the limits themselves is where their state is: in migrations/*_gateway_admit.sql, under the lock.
 """
 
 from __future__ import annotations
