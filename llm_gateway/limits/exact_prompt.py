@@ -36,6 +36,8 @@ _NO_TEXT: Final = {
 }
 _PARTS: Final = frozenset({"content", "output"})
 _ON_THE_WAY_TO_PARTS: Final = _PARTS | {"input", "messages"}
+# The only part that has parts of its own. What a model gave to a tool (tool_use) is all read, whatever it looks like.
+_WITH_PARTS: Final = "tool_result"
 
 _read: dict[str, tiktoken.Encoding] = {}
 
@@ -66,7 +68,9 @@ def check_vocabulary(tokenizer: str) -> None:
 def _texts(value: object, *, on_the_way: bool = True, part: bool = False) -> Iterator[str]:
     """Every text, name and number within the value, but what its parts bring that is no text."""
     if isinstance(value, dict):
-        no_text = _NO_TEXT.get(str(value.get("type"))) if part else None
+        kind = str(value.get("type"))
+        no_text = _NO_TEXT.get(kind) if part else None
+        on_the_way = on_the_way and (not part or kind == _WITH_PARTS)
         for name, inner in value.items():
             yield name
             if name != no_text:

@@ -97,6 +97,11 @@ def test_names_numbers_and_texts_count_and_pictures_and_sounds_do_not(picture: d
         assert exact_prompt_tokens(body, "o200k_base") < 150
 
 
+def like_it(picture: dict[str, object]) -> dict[str, object]:
+    """Has the names of a picture, and texts in them."""
+    return dict.fromkeys(picture, HIDDEN) | {"type": picture["type"]}
+
+
 @pytest.mark.parametrize("picture", PICTURES, ids=lambda picture: picture["type"])
 def test_no_text_hides_in_what_is_called_a_picture(picture: dict[str, object]) -> None:
     for body in (
@@ -104,6 +109,9 @@ def test_no_text_hides_in_what_is_called_a_picture(picture: dict[str, object]) -
         {"tools": [{"type": "function", "parameters": {**picture, "description": HIDDEN}}]},
         {"tools": [{"type": "function", "parameters": dict.fromkeys(picture, HIDDEN) | {"type": picture["type"]}}]},
         {"tools": [{"input_schema": {"content": [dict.fromkeys(picture, HIDDEN) | {"type": picture["type"]}]}}]},
+        {"messages": said({"type": "tool_use", "input": {"content": [like_it(picture)]}})},
+        {"messages": said({"type": "tool_use", "input": {"messages": [{"output": like_it(picture)}]}})},
+        {"messages": said({"type": "text", "content": [like_it(picture)]})},
         {"messages": [{"role": "user", **dict.fromkeys(picture, HIDDEN), "type": picture["type"]}]},
         {"response_format": {"content": {**picture, "x": HIDDEN}}},
         {**dict.fromkeys(picture, HIDDEN), "type": picture["type"]},
