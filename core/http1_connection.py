@@ -10,7 +10,7 @@ from typing import Final, cast
 
 import httptools
 
-_MAX_HEADER_BYTES: Final = 64 * 1024
+_MAX_HEADER_BYTES: Final = 64 * 1024  # also of trailers and chunk extensions between two pieces of a body
 # More than this is not taken off the socket before the reader has read: a slow client slows its provider down.
 _READ_AHEAD_BYTES: Final = 256 * 1024
 _MAX_INFLATED_BYTES: Final = 1024 * 1024  # a piece
@@ -69,7 +69,7 @@ class Connection(asyncio.Protocol):
     def _reset(self) -> None:
         self._answer: Answer | None = None
         self._headers: dict[bytes, bytes] = {}
-        self._header_bytes = 0
+        self._header_bytes = 0  # since the last byte of a body
         self._pieces: deque[bytes] = deque()
         self._waiting_bytes = 0
         self._inflate: zlib._Decompress | None = None
@@ -162,14 +162,13 @@ class Connection(asyncio.Protocol):
         if not self._busy or self._complete:
             self._fail(ConnectionLost("the server spoke unasked"))
             return
-        if self._answer is None:
-            self._header_bytes += len(data)
+        self._header_bytes += len(data)
         try:
             self._parser.feed_data(data)
-        except (httptools.HttpParserError, zlib.error) as error:
+        except (httptools.HttpParserError, httptools.HttpParserUpgrade, zlib.error) as error:
             self._fail(error)
             return
-        if self._answer is None and self._header_bytes > _MAX_HEADER_BYTES:
+        if self._header_bytes > _MAX_HEADER_BYTES and not self._complete:
             self._fail(ConnectionLost("headers without end"))
             return
         if self._waiting_bytes > _READ_AHEAD_BYTES and self._transport is not None and not self.is_closed:
@@ -192,7 +191,8 @@ class Connection(asyncio.Protocol):
             self._fail(ConnectionLost("the server spoke unasked"))
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        self._headers[name.lower()] = value
+        if self._answer is None:  # trailers are nobody's business
+            self._headers[name.lower()] = value
 
     def on_headers_complete(self) -> None:
         status = self._parser.get_status_code()
@@ -212,6 +212,7 @@ class Connection(asyncio.Protocol):
         self._answer = Answer(self, status, headers)
 
     def on_body(self, data: bytes) -> None:
+        self._header_bytes = 0
         if self._complete or self._error is not None:
             return
         if self._inflate is not None:

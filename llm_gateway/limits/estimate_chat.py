@@ -29,7 +29,7 @@ _TEXT_PARTS: Final = frozenset({"text", "refusal"})
 # OpenAI hears ten tokens a second, Gemini 32. The sparsest sound that is taken (MP3 of 8 kbit/s) has 1,333 bytes of
 # base64 for each second. Source: OpenAI "Audio and speech", Gemini "Audio understanding" (2026-11).
 _AUDIO_BASE64_BYTES_A_TOKEN: Final = 40
-_AUDIO_FORMATS: Final = frozenset({"mp3", "wav"})
+_AUDIO_FORMATS: Final = ("mp3", "wav")
 _BOUNDED_HERE: Final = frozenset({"audio", "cache_control", "modalities"})
 
 

@@ -118,7 +118,7 @@ class _Walk:
 
     def _block(self, block: object, where: str) -> None:
         fields: dict[str, object] = block if isinstance(block, dict) else {}
-        kind = fields.get("type")
+        kind = _kind(fields)
         self.note(fields, where)
         if kind in _TEXT_BLOCKS:
             self.text(fields)
@@ -147,14 +147,19 @@ class _Walk:
             raise _no_content("document", where)
 
 
-def _kind_of_source(fields: Mapping[str, object]) -> object:
+def _kind_of_source(fields: Mapping[str, object]) -> str | None:
     """`file` is one that the provider keeps for whoever has the key, which is not the caller: it is not taken."""
     source = fields.get("source")
-    return source.get("type") if isinstance(source, dict) else None
+    return _kind(source) if isinstance(source, dict) else None
 
 
-def _no_content(kind: object, where: str) -> UnboundedCall:
-    shown = kind[:64] if isinstance(kind, str) else "?"
+def _kind(fields: Mapping[str, object]) -> str | None:
+    kind = fields.get("type")
+    return kind if isinstance(kind, str) else None
+
+
+def _no_content(kind: str | None, where: str) -> UnboundedCall:
+    shown = "?" if kind is None else kind[:64]
     return UnboundedCall(f"This model takes no content of type `{shown}` like this here.", details={"param": where})
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Final
 
 import orjson
@@ -98,10 +99,27 @@ class AnswerStream:
         self.fault = StreamFault.MALFORMED
         return None
 
+    def _report(self, counts: TokenCounts | None) -> None:
+        """The provider says that so much was used so far.
+
+        Figures grow: where it takes back some of the prompt or of the output, which some do with zeros at the end, what
+        it said before stands.
+        """
+        before = self.counts
+        if counts is None or before is None:
+            self.counts = counts or before
+            return
+        if counts.prompt_tokens < before.prompt_tokens:
+            counts = replace(before, output=counts.output, reasoning=counts.reasoning, output_audio=counts.output_audio)
+        if counts.output_tokens < before.output_tokens:
+            counts = replace(counts, output=before.output, reasoning=before.reasoning, output_audio=before.output_audio)
+        self.counts = counts
+
     def _count_chunk(self, size: int) -> None:
         """One more chunk has passed, with `size` bytes of the model's own; or a fault, where it was not held for."""
         if self.chunks >= self._held_tokens or self.text_bytes + size > self._held_bytes:
             self.fault = StreamFault.TOO_MUCH
+            self.chunks = self._held_tokens  # all of that was written, and is charged
             return
         self.chunks += 1
         self.text_bytes += size

@@ -132,10 +132,11 @@ class MessageStream(AnswerStream):
         elif kind == "message_start":
             message = event.get("message")
             usage = message.get("usage") if isinstance(message, dict) else None
-            self.counts, self.service = read_usage(usage), _service(usage)
+            self._report(read_usage(usage))
+            self.service = _service(usage) or self.service
         elif kind == "message_delta":
             delta = event.get("delta")
-            self.counts = read_usage(event.get("usage"), self.counts)
+            self._report(read_usage(event.get("usage"), self.counts))
             self.finished |= isinstance(delta, dict) and bool(delta.get("stop_reason"))
         elif kind == "message_stop":
             self.ended = True
@@ -146,8 +147,8 @@ class MessageStream(AnswerStream):
 def _delta_bytes(delta: object) -> int:
     if not isinstance(delta, dict):
         return 0
-    written = delta.get(_WRITTEN.get(delta.get("type", ""), ""))
-    return _text_bytes(written)
+    written = _WRITTEN.get(str(delta.get("type")), "")
+    return _text_bytes(delta.get(written))
 
 
 def _block_bytes(block: object) -> int:

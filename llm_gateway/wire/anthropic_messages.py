@@ -159,7 +159,7 @@ def _check_tools(tools: object) -> None:
     """Of the tools whose schema Anthropic supplies, those pass that the client runs and whose length is known."""
     for position, tool in enumerate(tools if isinstance(tools, list) else ()):
         kind = tool.get("type") if isinstance(tool, dict) else "?"
-        if kind not in {None, "custom"} and not (isinstance(kind, str) and _CLIENT_TOOL.fullmatch(kind)):
+        if kind not in (None, "custom") and not (isinstance(kind, str) and _CLIENT_TOOL.fullmatch(kind)):
             raise UnboundedCall(
                 f"Tools of type `{str(kind)[:64]}` have no price here. Send tools that you run yourself.",
                 details={"param": f"tools.{position}"},

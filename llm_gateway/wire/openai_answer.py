@@ -70,7 +70,7 @@ class ChatStream(AnswerStream):
         self._count_output(chunk.get("choices"))
         if self.fault is not None or "usage" not in chunk:
             return event  # which nobody passes on after a fault
-        self.counts = read_usage(chunk["usage"]) or self.counts
+        self._report(read_usage(chunk["usage"]))
         return _without_usage(event, chunk) if self._hide_usage else event
 
     def _count_output(self, choices: object) -> None:

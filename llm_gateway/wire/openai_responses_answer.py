@@ -144,9 +144,9 @@ class ResponsesStream(AnswerStream):
         self.service = service_of(answer)
         self.text_bytes = max(self.text_bytes, _written_bytes(answer.get("output")))
         if kind != "response.failed":
-            self.counts = read_usage(answer.get("usage")) or self.counts
+            self._report(read_usage(answer.get("usage")))
             return event
-        self.counts = _used_by_failed(answer, self.text_bytes)
+        self._report(_used_by_failed(answer, self.text_bytes))
         return _event(kind, {**seen, "response": _without_words(answer)})
 
 

@@ -22,7 +22,9 @@ ASK: dict[str, dict[str, Any]] = {
     "/messages": {"model": "fake/claude", "messages": [{"role": "user", "content": "hi"}], "max_tokens": 5},
 }
 ODD: list[Any] = [
-    None, True, 0, -1, 1.5, 1e308, 2**63 - 1, "", "x", "😀" * 50, "Infinity", [], [[]], {}, {"type": "x"},
+    None, True, 0, -1, 1.5, 1e308, 2**63 - 1, "", "x", "😀" * 50, "Infinity", [], [[]], {}, {"type": "x"}, {"type": {}},
+    {"type": ["text"]}, {"type": "image", "source": {"type": ["url"]}}, {"type": "document", "source": {"type": {}}},
+    {"type": "input_audio", "input_audio": {"data": "A", "format": ["wav"]}}, {"type": "tool_result", "content": [[]]},
     [None], [{"type": "item_reference"}], [{"role": "user"}], {"id": "x"}, [[[[1]]]], ["fake/chat"], "x" * 70_000,
 ]  # fmt: skip
 FIELDS = [
@@ -72,6 +74,15 @@ def judge(response: httpx.Response, *statuses: int) -> None:
         anthropic = response.request.url.path.endswith("/messages")
         assert error.keys() >= ({"type", "message"} if anthropic else {"message", "type", "param", "code"})
         assert len(response.content) < 2000
+
+
+async def test_a_type_that_is_no_text_is_the_callers_mistake(gateway: GatewayServer, caller: Caller) -> None:
+    kinds: list[Any] = [["custom"], {"type": "text"}, 1]
+    async with gateway.http(caller) as client:
+        for kind in kinds:
+            for path, ask in ASK.items():
+                for field in ("tools", "messages", "input", "system"):
+                    judge(await client.post(path, json={**ask, field: [{"type": kind}]}), 200, 400)
 
 
 @pytest.mark.parametrize("path", ASK)

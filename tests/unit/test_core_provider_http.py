@@ -195,14 +195,41 @@ BOMB = gzip.compress(b"\0" * 50_000_000)
         b"HTTP/1.1 200 OK\r\ncontent-length: five\r\n\r\nhello",
         b"HTTP/1.1 200 OK\r\ncontent-encoding: br\r\ncontent-length: 5\r\n\r\nhello",
         b"HTTP/1.1 200 OK\r\nx-filler: " + b"x" * 70_000,
+        b"HTTP/1.1 101 Switching Protocols\r\nconnection: upgrade\r\nupgrade: websocket\r\n\r\nhello",
     ],
-    ids=["nothing", "half a line", "half the headers", "no HTTP", "a false length", "brotli", "endless headers"],
+    ids=["nothing", "half a line", "half the headers", "no HTTP", "a false length", "brotli", "endless headers", "101"],
 )
-async def test_what_is_no_answer_is_a_lost_connection(raw: bytes) -> None:
+async def test_what_is_no_answer_is_a_lost_connection(raw: bytes, caplog: pytest.LogCaptureFixture) -> None:
     async with serving(once(raw)) as server, client() as http:
         with pytest.raises(ConnectionLost):
             await ask(http, server)
         await eventually(lambda: open_at_most(http, 0))
+    assert caplog.records == []  # the loop's own words would be a stack trace
+
+
+@pytest.mark.parametrize(
+    "endless", [b"0\r\nx-trailer: ", b"0\r\n", b"5;x="], ids=["a trailer", "trailers", "extension"]
+)
+async def test_what_comes_without_end_around_a_body_is_neither_kept_nor_waited_for(endless: bytes) -> None:
+    async def play(server: Server, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await server.request(reader)
+        writer.write(b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n5\r\nhello\r\n" + endless)
+        while not reader.at_eof():
+            writer.write(b"x-trailer: 1\r\n" * 1000 if endless == b"0\r\n" else b"x" * 10_000)
+            await writer.drain()
+
+    async with serving(play) as server, client() as http:
+        answer = await ask(http, server)
+        assert await answer.read() == b"hello"
+        with pytest.raises(ConnectionLost):
+            await asyncio.wait_for(answer.read(), 10)
+        assert answer.headers == {b"transfer-encoding": b"chunked"}
+
+
+async def test_a_body_may_be_long_and_its_chunks_short() -> None:
+    raw = b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n" + b"1;x=y\r\nx\r\n" * 50_000 + b"0\r\n\r\n"
+    async with serving(again_and_again(raw)) as server, client() as http:
+        assert len(await whole(await ask(http, server))) == 50_000
 
 
 @pytest.mark.parametrize(

@@ -54,6 +54,18 @@ def test_everything_that_reaches_the_model_counts(fields: Json) -> None:
     assert estimate(**fields).prompt_tokens >= estimate().prompt_tokens + 900
 
 
+@pytest.mark.parametrize("kind", [["text"], {"type": "text"}, 1])
+def test_a_kind_that_is_no_text_is_refused_by_its_place(kind: object) -> None:
+    for block in (
+        {"type": kind},
+        {"type": "image", "source": {"type": kind}},
+        {"type": "document", "source": {"type": kind}},
+    ):
+        with pytest.raises(UnboundedCall) as refused:
+            estimate(messages=said(block))
+        assert refused.value.details == {"param": "messages[0].content[0]"}
+
+
 def test_pictures_count_as_the_model_says_wherever_they_are() -> None:
     result = {"type": "tool_result", "tool_use_id": "1", "content": [PICTURE, PICTURE]}
     assert 3200 < estimate(messages=said(result)).prompt_tokens - estimate().prompt_tokens < 3400

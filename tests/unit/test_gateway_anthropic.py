@@ -276,6 +276,21 @@ def test_thoughts_and_arguments_are_output_and_signatures_are_not() -> None:
     assert (stream.chunks, stream.complete, stream.output_tokens) == (2, False, 2)
 
 
+def test_figures_that_the_provider_takes_back_stand() -> None:
+    stream = MessageStream(held_tokens=100)
+    stream.feed(BEGIN + event({"type": "message_delta", "delta": {}, "usage": {"output_tokens": 9}}))
+    for usage in ({"output_tokens": 2}, {"input_tokens": 0, "cache_read_input_tokens": 0, "output_tokens": 9}):
+        stream.feed(event({"type": "message_delta", "delta": {}, "usage": usage}))
+    stream.feed(event({"type": "message_start", "message": {"usage": {"input_tokens": 1, "output_tokens": 0}}}))
+    assert stream.counts == TokenCounts(input=7, cached_input=11, cache_write_5m=3, cache_write_1h=5, output=9)
+
+
+def test_a_delta_of_an_unknown_kind_is_no_output() -> None:
+    stream = MessageStream(held_tokens=100)
+    stream.feed(event({"type": "content_block_delta", "delta": {"type": ["text_delta"], "text": "x"}}))
+    assert (stream.chunks, stream.fault) == (0, None)
+
+
 def test_not_one_chunk_more_than_was_held_is_passed_on() -> None:
     stream = MessageStream(held_tokens=2)
     chunks = [delta("text_delta", text=str(number)) for number in range(5)]

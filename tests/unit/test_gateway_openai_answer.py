@@ -57,6 +57,23 @@ def test_a_client_that_asked_for_usage_gets_every_byte(texts: list[str], data: s
     assert stream.counts == TokenCounts(input=4, cached_input=5, output=4)
 
 
+@pytest.mark.parametrize(
+    "later", [{"prompt_tokens": 0, "completion_tokens": 0}, {**USAGE, "completion_tokens": 1}, None]
+)
+def test_figures_that_the_provider_takes_back_stand(later: Json | None) -> None:
+    stream = ChatStream(hide_usage=True, held_tokens=100)
+    run(stream, event(FINISH | {"usage": USAGE}), event({"choices": [], "usage": later}), DONE)
+    assert stream.counts == TokenCounts(input=4, cached_input=5, output=4)
+    run(stream, event({"choices": [], "usage": {"prompt_tokens": 20, "completion_tokens": 3}}))
+    assert stream.counts == TokenCounts(input=20, output=4)
+
+
+def test_a_chunk_larger_than_all_that_was_held_is_charged_as_all_that_was_held() -> None:
+    stream = ChatStream(hide_usage=True, held_tokens=30)
+    assert run(stream, event(chunk("x" * 5000))) == b""
+    assert (stream.fault, stream.output_tokens) == (StreamFault.TOO_MUCH, 30)
+
+
 def test_text_that_looks_like_usage_stays() -> None:
     came = event(chunk('say ,"usage":null and , "usage": null', usage=None))
     passed = run(ChatStream(hide_usage=True, held_tokens=100), came)

@@ -199,7 +199,9 @@ def test_sound_counts_apart_from_text_and_asks_for_its_own_price() -> None:
     assert (estimate.most.audio_tokens, estimate.most.classes) == (1001, estimate.classes)
 
 
-@pytest.mark.parametrize("audio", [{}, "", {"data": "AA", "format": "opus"}, {"data": 5, "format": "wav"}])
+@pytest.mark.parametrize(
+    "audio", [{}, "", {"data": "AA", "format": "opus"}, {"data": "AA", "format": []}, {"data": 5, "format": "wav"}]
+)
 def test_sound_whose_length_nobody_can_bound_is_refused(audio: object) -> None:
     with pytest.raises(UnboundedCall):
         estimate_chat(body([{"type": "input_audio", "input_audio": audio}]), BOUNDS)
