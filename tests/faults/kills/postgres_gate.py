@@ -27,13 +27,14 @@ class PostgresGate:
         self.url = ""
         self._target = urlsplit(database_url)
         self._relays: set[_Relay] = set()
+        self._tasks: set[asyncio.Task[None]] = set()
         self._server: asyncio.Server | None = None
         self._port = 0
 
     async def open(self) -> None:
         """Connections to `url` are accepted."""
         if self._server is None:
-            self._server = await asyncio.start_server(self._serve, "127.0.0.1", self._port)
+            self._server = await asyncio.start_server(self._accept, "127.0.0.1", self._port)
             self._port = self._server.sockets[0].getsockname()[1]
             login = self._target.netloc.rpartition("@")[0]
             self.url = urlunsplit(self._target._replace(netloc=f"{login}@127.0.0.1:{self._port}"))
@@ -55,12 +56,22 @@ class PostgresGate:
         for relay in tuple(self._relays):
             relay.abort()
 
+    async def close(self) -> None:
+        """The gate is shut, and none of its connections is left."""
+        self.shut()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
     def shut(self) -> None:
         """All connections are broken off, and new ones refused."""
         if self._server is not None:
             self._server.close()
             self._server = None
         self.cut()
+
+    def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.create_task(self._serve(reader, writer))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
@@ -186,4 +197,4 @@ async def postgres_gate(database_url: str) -> AsyncIterator[PostgresGate]:
     try:
         yield gate
     finally:
-        gate.shut()
+        await gate.close()

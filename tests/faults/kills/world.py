@@ -17,7 +17,8 @@ import asyncpg
 import httpx
 
 from stack import postgres
-from stack.processes import group_members
+from stack.errors import PartFailed
+from stack.processes import group_members, log_tail
 from tests.faults.kills.plan import GATEWAYS, PEOPLE
 from tests.faults.kills.postgres_gate import PostgresGate, postgres_gate
 from tests.support.api_keys import new_key
@@ -126,7 +127,10 @@ class World:
     async def _start_again(self, gateway: Gateway, status: int) -> None:
         if (ended_with := await gateway.gone()) != status:
             self.faults.append(f"{gateway.name} ended with {ended_with}, not {status}")
-        await self.start(gateway)
+        try:
+            await self.start(gateway)
+        except (AssertionError, PartFailed) as error:
+            self.faults.append(f"{gateway.name} did not start: {error}{log_tail(gateway.running.log_file)}")
         self.standing_by.put_nowait(gateway)
 
     async def terminate_backends(self) -> None:
