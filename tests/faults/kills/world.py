@@ -111,7 +111,7 @@ class World:
         async def says_so() -> bool:
             gateway.running.child.require_running()
             with suppress(httpx.TransportError):
-                return (await self.http.get(f"{gateway.running.url}/health/ready")).status_code == 200
+                return (await self.http.get(f"{gateway.running.url}/health/ready", timeout=5)).status_code == 200
             return False
 
         await eventually(says_so, timeout_s=60)
