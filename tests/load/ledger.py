@@ -73,8 +73,8 @@ class Result:
 
 
 HEAD = (
-    "| calls meet at | clients | pairs/s | hold p50 ms | p99 | settle p50 ms | p99 | PostgreSQL CPU µs a pair | client |\n"
-    "|---|---|---|---|---|---|---|---|---|"
+    "| calls meet at | clients | pairs/s | hold p50 ms | p99 | settle p50 ms | p99"
+    " | PostgreSQL CPU µs a pair | client |\n|---|---|---|---|---|---|---|---|---|"
 )
 
 
