@@ -10,7 +10,15 @@ from typing import Any, Final
 
 import orjson
 
-from core.errors import ButtressError, InternalFault, InvalidInput, RequestTimeout, TooLarge, UnsupportedMediaType
+from core.errors import (
+    ButtressError,
+    IncompleteBody,
+    InternalFault,
+    InvalidInput,
+    RequestTimeout,
+    TooLarge,
+    UnsupportedMediaType,
+)
 from core.logging import get_logger
 from core.request_id import HEADER, accept_request_id, request_id_var
 
@@ -34,6 +42,8 @@ _SECURITY_HEADERS: Final = (
 _HSTS: Final = (b"strict-transport-security", b"max-age=63072000; includeSubDomains")
 # True in `scope["state"]` where the application has written a line about this request that says more than ours would.
 HAS_OWN_LINE: Final = "has_own_log_line"
+# Headers that say who asks, and for whom. Of two of them the first could be believed by one and the second by another.
+_ONCE: Final = frozenset({b"authorization", b"x-api-key", b"x-buttress-workspace"})
 _PROBES: Final = ("/health/", "/metrics")  # asked every few seconds, by machines
 # A body may keep us waiting this long, and longer the more of it has come: docs/decisions/0046.
 _BODY_WAIT_S: Final = 10.0
@@ -127,7 +137,7 @@ class _Exchange:
         transfer, so that no client takes half an answer for a whole one.
         """
         try:
-            self.refuse_unreadable_body()
+            self.refuse_unreadable_request()
             await self.edge.app(self.scope, self.receive, self.send)
         except ButtressError as error:
             log_failure(error)
@@ -143,9 +153,15 @@ class _Exchange:
         # A copy, because a server may hand the same dictionary to every request.
         self.scope["state"] = {**self.scope.get("state", {}), "request_id": self.request_id}
 
-    def refuse_unreadable_body(self) -> None:
-        """Raises: TooLarge, UnsupportedMediaType, InvalidInput, for a body that need not even be read to be refused."""
+    def refuse_unreadable_request(self) -> None:
+        """Raises: TooLarge, UnsupportedMediaType, InvalidInput, for what need not even be read to be refused."""
+        seen = set()
         for name, value in self.scope["headers"]:
+            if name in _ONCE:
+                if name in seen:
+                    # whoever stands before us may have looked at the other one
+                    raise InvalidInput(f"The header `{name.decode()}` came twice.", code="duplicate_header")
+                seen.add(name)
             if name == b"content-length":
                 if not value.isdigit():
                     raise InvalidInput("The Content-Length header is not a number.", code="invalid_content_length")
@@ -170,6 +186,8 @@ class _Exchange:
                 message = await self.inner_receive()
         except TimeoutError:
             raise RequestTimeout from None
+        if message["type"] == "http.disconnect":
+            raise IncompleteBody  # so granian says, too, that it could not make sense of what came
         self.waited_s += time.perf_counter() - began_s
         self.count(message)
         if self.bytes_in > self.edge.max_body_bytes:
@@ -213,7 +231,7 @@ class _Exchange:
         body = self.edge.render_error(error, self.request_id, self.scope)
         headers = [(name.encode(), value.encode()) for name, value in error.headers().items()]
         headers += [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode())]
-        if isinstance(error, TooLarge | UnsupportedMediaType | RequestTimeout):
+        if isinstance(error, TooLarge | UnsupportedMediaType | RequestTimeout | IncompleteBody):
             headers.append((b"connection", b"close"))  # the rest of the body is not worth reading
         await self.send({"type": "http.response.start", "status": error.status, "headers": headers})
         await self.send({"type": "http.response.body", "body": body})

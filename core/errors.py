@@ -130,6 +130,14 @@ class RequestTimeout(CallerError):
     default_message = "The body came too slowly, so the request was given up. Send it again."
 
 
+class IncompleteBody(CallerError):
+    """The body ended before it was complete, or what came is no HTTP. Whoever left does not hear of it."""
+
+    status = 400
+    default_code = "incomplete_body"
+    default_message = "The body of the request ended before it was complete, or its framing is no HTTP. Send it again."
+
+
 class Conflict(CallerError):
     """The request contradicts what is stored now."""
 

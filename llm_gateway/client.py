@@ -8,7 +8,7 @@ from time import perf_counter
 from typing import Final
 
 from core.asgi import HAS_OWN_LINE, Receive, Scope, Send
-from core.errors import TooLarge, UnsupportedMediaType
+from core.errors import IncompleteBody, TooLarge, UnsupportedMediaType
 from llm_gateway.wire.headers import RawHeaders
 
 _JSON: Final = (b"content-type", b"application/json")
@@ -17,10 +17,6 @@ EVENT_STREAM: Final[RawHeaders] = [
     (b"cache-control", b"no-cache"),
     (b"x-accel-buffering", b"no"),  # nginx would hold the events back
 ]
-
-
-class ClientGone(Exception):
-    """The client closed the connection before its request was complete."""
 
 
 class Client:
@@ -72,7 +68,7 @@ class Client:
         return None if value is None else value.decode("latin-1")
 
     async def json_body(self, *, max_bytes: int) -> bytes:
-        """The whole body, announced as JSON. Raises: UnsupportedMediaType, TooLarge, ClientGone."""
+        """The whole body, announced as JSON. Raises: UnsupportedMediaType, TooLarge, IncompleteBody."""
         media_type = self.headers.get(b"content-type", b"").partition(b";")[0].strip().lower()
         if media_type != b"application/json":
             raise UnsupportedMediaType
@@ -84,7 +80,7 @@ class Client:
             message = await self._receive()
             if message["type"] == "http.disconnect":
                 self.gone = True
-                raise ClientGone
+                raise IncompleteBody
             pieces.append(message.get("body", b""))
             size += len(pieces[-1])
             if size > max_bytes:

@@ -14,7 +14,7 @@ from core.asgi import Receive, Scope, Send
 from core.errors import ButtressError, InternalFault, MethodNotAllowed, NotFound
 from core.logging import get_logger
 from core.request_id import HEADER, new_request_id
-from llm_gateway.client import Client, ClientGone
+from llm_gateway.client import Client
 from llm_gateway.model_list import answer_models
 from llm_gateway.pipeline import Pipeline
 from llm_gateway.wire.anthropic_dialect import ANTHROPIC
@@ -74,8 +74,6 @@ class Endpoints:
             await self._answer(scope, client, call_id)
             if client.gone:
                 await asyncio.sleep(0)  # where a cancellation that came with the last byte is delivered, and ends
-        except ClientGone:
-            return
         except ButtressError as error:
             if not client.answer_began:
                 await _answer_error(dialect, client, error)

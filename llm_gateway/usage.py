@@ -1,23 +1,33 @@
-"""What a call used, at any moment and however it ended. Pure; what nobody reported is marked `estimated`."""
+"""What a call used, at any moment and however it ended; what nobody reported is marked `estimated`."""
 
 from __future__ import annotations
 
 from dataclasses import replace
 from typing import Final
 
+from core.logging import get_logger
 from llm_gateway.accounting import TokenCounts, cost_nano_usd, unpriced
 from llm_gateway.limits.ledger import Outcome, Usage
 from llm_gateway.plan import Hop
 from llm_gateway.wire.answer_stream import estimate_output_tokens
 from llm_gateway.wire.format import StreamReader
 
+log = get_logger(__name__)
+
 # The hold bounds a prompt by its bytes. What a prompt probably was lies well below: English has four and a half bytes a
 # token, German three and a half, Chinese two and a half (o200k). With three, nobody pays several times their prompt.
 _PROMPT_BYTES_A_TOKEN: Final = 3
+# What is held bounds what a call can use, but for a vendor's own instructions and a maximum that is not obeyed. One
+# answer that reports a billion tokens must not spend somebody's month.
+_BELIEVABLE_HOLDS: Final = 8
+_BELIEVABLE_TOKENS: Final = 100_000
 
 
 def reported(hop: Hop, counts: TokenCounts, service: str | None = None, *, outcome: Outcome = "ok") -> Usage:
-    """Exactly what the provider says it did, in the service tier that it says it gave."""
+    """Exactly what the provider says it did, in the service tier that it says it gave.
+
+    More than any call of this size can have used is a provider's mistake: then it is all that was held, as an estimate.
+    """
     return _priced(hop, counts, service, estimated=False, outcome=outcome)
 
 
@@ -65,6 +75,9 @@ def _probable_prompt(hop: Hop) -> TokenCounts:
 def _priced(hop: Hop, counts: TokenCounts, service: str | None, *, estimated: bool, outcome: Outcome) -> Usage:
     """Where the provider does not say which service it gave, the dearest of those that it may have given."""
     deployment = hop.deployment
+    if counts.total > _BELIEVABLE_HOLDS * hop.estimate.tokens + _BELIEVABLE_TOKENS:
+        log.warning("usage_not_believable", deployment=deployment.id, tokens=counts.total, held=hop.estimate.tokens)
+        return worst_case(hop, outcome=outcome)
     counts = _by_age(hop, counts)
     may_be = {service} if service is not None else {None, hop.estimate.service, deployment.unasked_service_tier}
     return Usage(

@@ -30,6 +30,7 @@ _TEXT_PARTS: Final = frozenset({"text", "refusal"})
 # base64 for each second. Source: OpenAI "Audio and speech", Gemini "Audio understanding" (2026-11).
 _AUDIO_BASE64_BYTES_A_TOKEN: Final = 40
 _AUDIO_FORMATS: Final = ("mp3", "wav")
+_PICTURE_FIELDS: Final = frozenset({"type", "image_url", "cache_control"})
 _BOUNDED_HERE: Final = frozenset({"audio", "cache_control", "modalities"})
 
 
@@ -128,6 +129,7 @@ def _add_part(total: PromptSum, part: object, where: str, bounds: ModelBounds) -
     if isinstance(kind, str) and kind in _TEXT_PARTS:
         total.text_bytes += json_bytes(fields)
     elif kind == "image_url" and bounds.image_tokens is not None:
+        _check_picture(fields, where)
         total.fixed_tokens += bounds.image_tokens
         total.text_bytes += json_bytes(rest)
     elif kind == "input_audio":
@@ -137,6 +139,19 @@ def _add_part(total: PromptSum, part: object, where: str, bounds: ModelBounds) -
     else:
         shown = kind if isinstance(kind, str) else "?"
         raise UnboundedCall(f"This model takes no content of type `{shown[:64]}` here.", details={"param": where})
+
+
+def _check_picture(part: Mapping[str, object], where: str) -> None:
+    """Other fields change what a picture counts for (`max_pixels`, `vl_high_resolution_images`, `min_pixels`)."""
+    inner = part.get("image_url")
+    unknown = sorted(part.keys() - _PICTURE_FIELDS)
+    if isinstance(inner, dict):
+        unknown += sorted(f"image_url.{name}" for name in inner.keys() - {"url", "detail", "format"})
+    if unknown:
+        raise UnboundedCall(
+            "A picture has a `url` and a `detail`; nobody here can say what it counts for with other fields.",
+            details={"param": f"{where}.{unknown[0][:64]}"},
+        )
 
 
 def _audio_tokens(audio: object, where: str) -> int:

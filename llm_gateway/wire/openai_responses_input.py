@@ -27,6 +27,7 @@ Item = dict[str, Any]  # Any: JSON of the client's own
 
 _TEXT_PARTS: Final = frozenset({"input_text", "output_text", "reasoning_text", "refusal", "summary_text", "text"})
 _IMAGE: Final = "input_image"
+_PICTURE_FIELDS: Final = frozenset({"type", "image_url", "detail", "file_id"})
 _CALLS: Final = frozenset({"custom_tool_call", "function_call"})
 _CALL_OUTPUTS: Final = frozenset({"custom_tool_call_output", "function_call_output"})
 _WITH_PARTS: Final = ("content", "output", "summary")
@@ -173,6 +174,12 @@ def _check_picture(part: Item, where: str) -> None:
         raise UnboundedCall(
             "Files stored at the provider are not yours or ours to send: give the picture as an `image_url`.",
             details={"param": f"{where}.file_id"},
+        )
+    unknown = sorted(part.keys() - _PICTURE_FIELDS)
+    if unknown:
+        raise UnboundedCall(
+            "A picture has an `image_url` and a `detail`; nobody here can say what it counts for with other fields.",
+            details={"param": f"{where}.{shown(unknown[0])}"},
         )
     if not isinstance(part.get("image_url"), str):
         raise FieldRefused(f"{where}.image_url", "`image_url` must be a text: an address or a data: URL.")

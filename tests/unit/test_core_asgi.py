@@ -409,6 +409,24 @@ async def test_a_client_that_leaves_is_noticed_inside(log: io.BytesIO) -> None:
     assert events(log, "request")[0]["status"] is None
 
 
+async def test_a_body_that_breaks_off_is_the_callers_mistake(log: io.BytesIO) -> None:
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        await read_all(receive)
+
+    half = {"type": "http.request", "body": b"half", "more_body": True}
+    start, _ = await call(app, [half, {"type": "http.disconnect"}])
+    assert start["status"] == 400
+    assert (b"connection", b"close") in start["headers"]
+    assert events(log, "request")[0]["status"] == 400
+
+
+@pytest.mark.parametrize("name", [b"authorization", b"x-api-key", b"x-buttress-workspace"])
+async def test_who_asks_is_said_once(name: bytes) -> None:
+    start, body = await call(echo, [], headers=[(name, b"one"), (b"accept", b"*/*"), (name, b"two")])
+    assert start["status"] == 400
+    assert json.loads(body["body"])["error"]["code"] == "duplicate_header"
+
+
 async def test_cancelling_the_server_task_reaches_the_application(log: io.BytesIO) -> None:
     cancelled = asyncio.Event()
 

@@ -171,3 +171,16 @@ def test_whole_answers_name_their_service() -> None:
     assert read_message(orjson.dumps(message)).service == "batch"
     assert read_message(orjson.dumps(message | {"usage": None})).service is None
     assert read_response(orjson.dumps({"output": [], "service_tier": "priority"})).service == "priority"
+
+
+@pytest.mark.parametrize("counts", [TokenCounts(input=10**9), TokenCounts(output=10**9), TokenCounts(input=108_001)])
+def test_what_no_call_of_its_size_can_have_used_is_charged_as_all_that_was_held(
+    model: PublicModel, counts: TokenCounts
+) -> None:
+    used = usage.reported(hop(model), counts)
+    assert (used.counts.total, used.cost_nano_usd, used.estimated) == (1000, hop(model).most_nano_usd, True)
+
+
+def test_more_than_was_held_is_believed_within_reason(model: PublicModel) -> None:
+    used = usage.reported(hop(model), TokenCounts(input=50_000, output=58_000))
+    assert (used.counts.total, used.estimated) == (108_000, False)

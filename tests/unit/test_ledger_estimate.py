@@ -76,7 +76,6 @@ def test_everything_that_reaches_the_model_counts() -> None:
     "message",
     [
         {"role": "user", "name": "x" * 1000, "content": [{"type": "text", "text": "hi"}]},
-        {"role": "user", "content": [{"type": "image_url", "image_url": {"url": "data:,"}, "note": "x" * 1000}]},
         {
             "role": "user",
             "content": [{"type": "input_audio", "input_audio": {"data": "", "format": "wav"}, "note": "x" * 1000}],
@@ -86,6 +85,21 @@ def test_everything_that_reaches_the_model_counts() -> None:
 def test_what_stands_beside_parts_counts_too(message: dict[str, object]) -> None:
     plain = estimate_chat(body(), SEES).prompt_tokens
     assert estimate_chat(body() | {"messages": [message]}, SEES).prompt_tokens >= plain + 900
+
+
+@pytest.mark.parametrize(
+    ("part", "param"),
+    [
+        ({"max_pixels": 10**9}, "messages[0].content[0].max_pixels"),
+        ({"image_url": {"url": "data:,", "vl_high_resolution_images": True}},
+         "messages[0].content[0].image_url.vl_high_resolution_images"),
+    ],
+)  # fmt: skip
+def test_nothing_changes_what_a_picture_counts_for(part: dict[str, object], param: str) -> None:
+    picture = {"type": "image_url", "image_url": {"url": "data:,"}, **part}
+    with pytest.raises(UnboundedCall) as refused:
+        estimate_chat(body() | {"messages": [{"role": "user", "content": [picture]}]}, SEES)
+    assert refused.value.details == {"param": param}
 
 
 def test_tools_bring_instructions_of_the_vendor() -> None:
