@@ -25,8 +25,9 @@ async def test_a_body_whose_framing_is_broken_is_refused_and_its_connection_clos
 ) -> None:
     url = urlsplit(gateway.url)
     reader, writer = await asyncio.open_connection(url.hostname, url.port)
-    head = f"POST /llm/v1/chat/completions HTTP/1.1\r\nhost: {url.netloc}\r\nauthorization: Bearer {caller.access_token}\r\n"
-    writer.write(f"{head}content-type: application/json\r\n{headers}\r\n{body}".encode())
+    who = f"host: {url.netloc}\r\nauthorization: Bearer {caller.access_token}\r\n"
+    head = f"POST /llm/v1/chat/completions HTTP/1.1\r\n{who}content-type: application/json\r\n{headers}\r\n"
+    writer.write((head + body).encode())
     async with asyncio.timeout(10):
         answer = await reader.read()
     writer.close()
