@@ -101,6 +101,19 @@ async def test_a_hold_whose_answer_never_comes_is_an_outage_within_a_second_and_
     assert [tuple(row) for row in states] == [("voided", 0)]
 
 
+async def test_whatever_else_is_asked_of_a_database_that_never_answers_is_an_outage_within_a_second(
+    proxy: CutProxy, ledger: PostgresLedger, user_id: UUID
+) -> None:
+    request = a_call(user_id)
+    await ledger.hold(request)
+    proxy.mode = "swallow answers"
+    for step in (ledger.reprice(request.request_id, 10, 10), ledger.renew(request.request_id, 60), ledger.reap()):
+        begun = time.monotonic()
+        with pytest.raises(Unavailable):
+            await step
+        assert time.monotonic() - begun < A_SECOND_AND_A_BUSY_MACHINE_S
+
+
 async def test_a_settlement_whose_answer_was_cut_off_is_written_once(
     database: asyncpg.Connection, proxy: CutProxy, ledger: PostgresLedger, user_id: UUID
 ) -> None:
