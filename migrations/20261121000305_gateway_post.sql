@@ -112,6 +112,108 @@ comment on function gateway.admit_lone(timestamptz, gateway.subject[], text, uui
 
 revoke all on function gateway.admit_lone(timestamptz, gateway.subject[], text, uuid, uuid, uuid, uuid, text, bigint, bigint, integer) from public;
 
+create function gateway.finish_lone(
+    p_now timestamptz,
+    p_request_id text,
+    p_attempt uuid,
+    p_state text,
+    p_outcome text,
+    p_estimated boolean,
+    p_endpoint text,
+    p_deployment text,
+    p_counts integer[],
+    p_cost_nano_usd bigint
+)
+returns text
+language plpgsql
+set search_path = ''
+as $$
+declare
+    h gateway.holds;
+    v_now_ns bigint := (extract(epoch from p_now) * 1000000)::bigint * 1000;
+    v_today date := p_now at time zone 'UTC';
+    v_month date := date_trunc('month', p_now at time zone 'UTC');
+    v_tokens bigint := p_counts[1]::bigint + p_counts[2] + p_counts[3] + p_counts[4] + p_counts[5] + p_counts[6] + p_counts[7]
+        + p_counts[8];
+    v_scope text;
+    v_subject_id uuid;
+    v_end_ns bigint;
+    v_token_ns bigint;
+    v_tat_ns bigint;
+    v_limit bigint;
+    v_returned_ns bigint;
+    v_given_back_ns bigint;
+begin
+    delete from gateway.holds
+    where request_id = p_request_id and (p_attempt is null or attempt = p_attempt)
+    returning * into h;
+    if not found then
+        return null;
+    end if;
+    insert into gateway.usage (
+        request_id, settled_at, held_at, user_id, key_id, workspace_id, cost_nano_usd, held_nano_usd, held_tokens,
+        input_tokens, cached_input_tokens, cache_write_5m_tokens, cache_write_1h_tokens, input_audio_tokens,
+        output_tokens, reasoning_tokens, output_audio_tokens, images,
+        estimated, state, outcome, endpoint, model, deployment
+    ) values (
+        p_request_id, p_now, h.held_at, h.user_id, h.key_id, h.workspace_id, p_cost_nano_usd, h.cost_nano_usd, h.tokens,
+        p_counts[1], p_counts[2], p_counts[3], p_counts[4], p_counts[5], p_counts[6], p_counts[7], p_counts[8], p_counts[9],
+        p_estimated, p_state, p_outcome, p_endpoint, h.model, p_deployment
+    );
+
+    v_scope := 'user';
+    v_subject_id := h.user_id;
+    v_end_ns := h.user_tokens_end_ns;
+    loop
+        if v_subject_id is not null then
+            select tokens_tat_ns, tokens_limit, tokens_returned_ns into v_tat_ns, v_limit, v_returned_ns
+            from gateway.meters
+            where scope = v_scope and subject_id = v_subject_id;
+            if v_limit is not null then
+                v_token_ns := (60000000000 + greatest(v_limit, 1) - 1) / greatest(v_limit, 1);
+                if v_tokens > h.tokens then
+                    v_tat_ns := least(
+                        greatest(v_tat_ns, v_now_ns) + (v_tokens - h.tokens)::numeric * v_token_ns, 8000000000000000000
+                    );
+                elsif v_end_ns - v_returned_ns > v_now_ns then
+                    v_given_back_ns := least((h.tokens - v_tokens)::numeric * v_token_ns, v_end_ns - v_returned_ns - v_now_ns);
+                    v_tat_ns := v_tat_ns - v_given_back_ns;
+                    v_returned_ns := v_returned_ns + v_given_back_ns;
+                end if;
+            end if;
+            update gateway.meters set
+                tokens_tat_ns = v_tat_ns,
+                tokens_returned_ns = v_returned_ns,
+                in_flight = in_flight - 1,
+                held_tokens = held_tokens - h.tokens,
+                held_nano_usd = held_nano_usd - h.cost_nano_usd,
+                day = greatest(day, v_today),
+                day_tokens = case when day < v_today then 0 else day_tokens end + v_tokens,
+                day_nano_usd = case when day < v_today then 0 else day_nano_usd end + p_cost_nano_usd,
+                month = greatest(month, v_month),
+                month_nano_usd = case when month < v_month then 0 else month_nano_usd end + p_cost_nano_usd
+            where scope = v_scope and subject_id = v_subject_id;
+        end if;
+        if v_scope = 'user' then
+            v_scope := 'key';
+            v_subject_id := h.key_id;
+            v_end_ns := h.key_tokens_end_ns;
+        elsif v_scope = 'key' then
+            v_scope := 'workspace';
+            v_subject_id := h.workspace_id;
+            v_end_ns := h.workspace_tokens_end_ns;
+        else
+            exit;
+        end if;
+    end loop;
+    return p_state;
+end
+$$;
+comment on function gateway.finish_lone(timestamptz, text, uuid, text, text, boolean, text, text, integer[], bigint) is
+    'What gateway.finish does with one call that somebody settles or voids, with less to prepare; null, and nothing has happened, where there is no such hold. Granted to nobody.';
+
+revoke all on function gateway.finish_lone(timestamptz, text, uuid, text, text, boolean, text, text, integer[], bigint) from public;
+
 create function gateway.post_at(
     p_now timestamptz,
     p_done_ids text[],
@@ -145,6 +247,7 @@ as $$
 declare
     v_now timestamptz;
     v_lone gateway.answer;
+    v_state text;
 begin
     if 0 > any (p_done_counts) or 1000000000 < any (p_done_counts) or 0 > any (p_done_costs) or 1000000000000000 < any (p_done_costs)
         or cardinality(p_done_counts) <> 9 * cardinality(p_done_ids) then
@@ -158,7 +261,17 @@ begin
     perform gateway.lock_meters(p_done_ids, p_user_ids, p_key_ids, p_workspace_ids);
     -- the clock is read once the locks are ours, so that time never runs backwards from one holder of a lock to the next
     v_now := coalesce(p_now, clock_timestamp());
-    if cardinality(p_done_ids) > 0 then
+    if cardinality(p_done_ids) = 1 then
+        v_state := gateway.finish_lone(
+            v_now, p_done_ids[1], p_done_attempts[1], p_done_states[1], p_done_outcomes[1], p_done_estimated[1],
+            p_done_endpoints[1], p_done_deployments[1], p_done_counts, p_done_costs[1]
+        );
+    end if;
+    if v_state is not null then
+        v_lone.verdict := v_state;
+        return next v_lone;
+        v_lone := null;
+    elsif cardinality(p_done_ids) > 0 then
         return query
         select done.state, null, null, null::bigint, null::bigint, null::bigint, null::bigint,
             null::bigint, null::bigint, null::bigint, null::bigint, null::bigint, null::bigint
