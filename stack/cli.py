@@ -15,7 +15,8 @@ def main(arguments: Sequence[str]) -> int:
     """The exit code: 0 done, 1 refused or failed with a sentence on stderr, 2 not understood, 130 interrupted."""
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="replace")  # a terminal that cannot show a character is no reason to fail
+            # a terminal that cannot show a character is no reason to fail; who reads from a pipe reads along
+            stream.reconfigure(errors="replace", line_buffering=True)
     try:
         with stoppable():
             options, rest = _parser().parse_known_args(arguments)

@@ -106,10 +106,10 @@ def run_logs(options: argparse.Namespace) -> int:
     places = {file: file.stat().st_size for file in files}
     for file in files:
         for line in _last_lines(file, options.lines):
-            print(f"{file.stem:<{width}} | {line}", flush=True)  # into a pipe, too, before the next line comes
+            print(f"{file.stem:<{width}} | {line}")
     if options.follow:
         for file, line in _follow(places):
-            print(f"{file.stem:<{width}} | {line}", flush=True)
+            print(f"{file.stem:<{width}} | {line}")
     return 0
 
 

@@ -6,6 +6,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -29,6 +30,7 @@ class Copy:
         names = ("BUTTRESS_PORT", "BUTTRESS_SUPABASE_PORT", "BUTTRESS_DB_PORT", "BUTTRESS_LLM_PORT")
         ports = {name: str(port) for name, port in zip(names, free_ports(4), strict=True)}
         ours = {name: value for name, value in os.environ.items() if not name.startswith("BUTTRESS_")}
+        ours.pop("PYTHONUNBUFFERED", None)  # few people have it, and without it words may wait in a buffer
         self.state_dir = state_dir
         self.environ = {**ours, **ports, "BUTTRESS_STATE": str(state_dir), "BUTTRESS_LLM": "off", **more}
 
@@ -102,13 +104,18 @@ def eventually(is_true: Callable[[], bool], what: str) -> None:
 
 
 def read_until(process: subprocess.Popen[str], words: str) -> None:
-    """The process has said a line with these words."""
+    """The process has said a line with these words. One that says nothing for too long is killed."""
     assert process.stdout is not None
     said = []
-    for line in process.stdout:
-        said.append(line)
-        if words in line:
-            return
+    patience = threading.Timer(PATIENCE_S, process.kill)
+    patience.start()
+    try:
+        for line in process.stdout:
+            said.append(line)
+            if words in line:
+                return
+    finally:
+        patience.cancel()
     raise AssertionError(f"it never said {words!r}, but {''.join(said)}")
 
 
