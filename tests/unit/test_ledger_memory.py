@@ -80,7 +80,7 @@ async def test_refusals_arrive_as_what_they_are() -> None:
 
 
 async def test_a_fallback_holds_what_it_may_cost() -> None:
-    ledger = MemoryLedger()
+    ledger = MemoryLedger(lambda: 1_800_000_000_000_000)
     request = a_call(tokens=10, cost_nano_usd=10)
     await ledger.hold(request)
     hold = await ledger.reprice(request.request_id, 500, 700)

@@ -115,9 +115,9 @@ class _Relay:
         asks, self._asks = self._asks, None
         answers, self._answers = self._answers, None
         if asks:
-            self._there_writer.write(asks)
+            _write(self._there_writer, asks)
         if answers:
-            self._writer.write(answers)
+            _write(self._writer, answers)
         if self._client_gone:
             self._there_writer.close()  # what was written is sent first
 
@@ -138,7 +138,7 @@ class _Relay:
                 continue
             if keeps == "answers" and executes:
                 self._answers = bytearray()
-            self._there_writer.write(data)
+            _write(self._there_writer, data)
         self._client_gone = True
         if not self._asks:
             self._there_writer.close()
@@ -148,11 +148,17 @@ class _Relay:
             if self._answers is None and self._gate.keeps == "everything":
                 self._answers = bytearray()
             if self._answers is None:
-                self._writer.write(data)
+                _write(self._writer, data)
             else:
                 self._answers += data
                 self._gate.kept.set()
         self._writer.transport.abort()
+
+
+def _write(writer: asyncio.StreamWriter, data: bytes | bytearray) -> None:
+    """The other side gets it, unless it has gone: uvloop raises for that what nobody expects, a RuntimeError."""
+    if not writer.is_closing():
+        writer.write(data)
 
 
 class _Frontend:
