@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Coroutine
 from contextlib import asynccontextmanager
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 from urllib.parse import urlsplit
 
 import asyncpg
@@ -15,6 +15,8 @@ from core.errors import ButtressError, Conflict, InternalFault, Unavailable
 from core.logging import get_logger
 
 log = get_logger(__name__)
+
+T = TypeVar("T")
 
 CONNECT_TIMEOUT_S: Final = 0.8
 ACQUIRE_TIMEOUT_S: Final = 0.9  # a free connection, or a new one: covers connecting
@@ -116,6 +118,24 @@ def _given_back(task: asyncio.Task[None]) -> None:
     _given_back_later.discard(task)
     if not task.cancelled() and (error := task.exception()) is not None:
         log.info("connection_given_up", reason=type(error).__name__)  # asyncpg has closed it, and opens another
+
+
+async def within(timeout_s: float, work: Coroutine[None, None, T]) -> T:
+    """What the work gives. Raises: TimeoutError after so long, and what the work raises.
+
+    In a task of its own: asyncpg waits for a frozen server even while it is being cancelled, and no caller may. Work
+    that is given up, for the time or because its caller was cancelled, ends when it can, and nobody hears of it.
+    """
+    task = asyncio.get_running_loop().create_task(work)
+    try:
+        done, _ = await asyncio.wait({task}, timeout=timeout_s)
+    finally:
+        if not task.done():
+            task.add_done_callback(lambda late: late.cancelled() or late.exception())
+            task.cancel()
+    if not done:
+        raise TimeoutError
+    return task.result()
 
 
 class database_errors:  # noqa: N801 (a context manager, used like a function)

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
 from typing import TYPE_CHECKING, Final
 
 import asyncpg
 
 from core.errors import ButtressError
-from core.postgres import database_errors, lend
+from core.postgres import database_errors, lend, within
 from llm_gateway.metrics import LedgerStanding
 
 if TYPE_CHECKING:
@@ -22,10 +21,7 @@ _STANDING: Final = "select * from gateway.standing()"
 async def read_standing(pool: Pool) -> LedgerStanding | None:
     """What it holds now; None when the database does not say."""
     try:
-        async with asyncio.timeout(WITHIN_S):
-            with database_errors():
-                async with lend(pool) as connection:
-                    row = await connection.fetchrow(_STANDING)
+        row = await within(WITHIN_S, _row(pool))
     except (ButtressError, TimeoutError):
         return None
     if row is None:
@@ -38,3 +34,9 @@ async def read_standing(pool: Pool) -> LedgerStanding | None:
         subjects_in_debt=row["subjects_in_debt"],
         debt_nano_usd=row["debt_nano_usd"],
     )
+
+
+async def _row(pool: Pool) -> asyncpg.Record | None:
+    with database_errors():
+        async with lend(pool) as connection:
+            return await connection.fetchrow(_STANDING)

@@ -12,7 +12,7 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from core.errors import ButtressError
 from core.logging import get_logger
-from core.postgres import database_errors, lend
+from core.postgres import database_errors, lend, within
 from llm_gateway.cache.key import CacheKey
 from llm_gateway.metrics import Metrics
 
@@ -76,21 +76,15 @@ class PostgresCache:
         if loop.time() < self._rests_until_s:
             self._metrics.cached("unavailable")
             return None
-        # In a task of its own: asyncpg waits for a frozen server even while it is being cancelled (limits/postgres.py).
-        task = loop.create_task(self._fetch(query, arguments))
         try:
-            done, _ = await asyncio.wait({task}, timeout=within_s)
-            if done:
-                answer = task.result()
-                self._failures = 0
-                return answer
+            answer = await within(within_s, self._fetch(query, arguments))
+        except TimeoutError:
             reason: object = "slow"
         except ButtressError as error:
             reason = error.__cause__ or error
-        finally:
-            if not task.done():
-                task.add_done_callback(lambda late: late.cancelled() or late.exception())
-                task.cancel()
+        else:
+            self._failures = 0
+            return answer
         self._metrics.cached("unavailable")
         self._failures += 1
         if self._failures >= _FAILURES_BEFORE_REST:

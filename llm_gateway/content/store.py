@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 from uuid import UUID
@@ -11,7 +10,7 @@ import asyncpg
 
 from core.errors import ButtressError, Unavailable
 from core.logging import get_logger
-from core.postgres import database_errors, lend
+from core.postgres import database_errors, lend, within
 
 if TYPE_CHECKING:
     Pool = asyncpg.Pool[asyncpg.Record]
@@ -71,12 +70,14 @@ class PostgresContents:
 
     async def _ask(self, query: str, *arguments: object) -> None:
         try:
-            async with asyncio.timeout(STORE_WITHIN_S):
-                with database_errors():
-                    async with lend(self._pool) as connection:
-                        await connection.execute(query, *arguments)
+            await within(STORE_WITHIN_S, self._execute(query, arguments))
         except TimeoutError as error:
             raise Unavailable from error
+
+    async def _execute(self, query: str, arguments: tuple[object, ...]) -> None:
+        with database_errors():
+            async with lend(self._pool) as connection:
+                await connection.execute(query, *arguments)
 
 
 def _text(raw: bytes) -> str:

@@ -13,7 +13,7 @@ import asyncpg
 
 from core.errors import ButtressError, InternalFault, Unavailable
 from core.logging import get_logger
-from core.postgres import database_errors, lend
+from core.postgres import database_errors, lend, within
 from llm_gateway.limits.batching import Batch, Batches, Posting
 from llm_gateway.limits.ledger import Hold, HoldRequest, Ledger, LimitState, Usage
 from llm_gateway.limits.rules import Answer, hold_from_answer
@@ -185,19 +185,12 @@ class PostgresLedger(Ledger):
     async def _ask(self, query: str, arguments: tuple[object, ...]) -> asyncpg.Record:
         """The one row that the function answers.
 
-        In a task of its own: asyncpg waits for a frozen server even while it is being cancelled, and no caller may.
         Raises: Unavailable, at the deadline at the latest; InternalFault for a statement the database cannot accept.
         """
-        task = asyncio.get_running_loop().create_task(self._answers(query, arguments))
         try:
-            done, _ = await asyncio.wait({task}, timeout=self._deadline_s)
-        except asyncio.CancelledError:
-            _abandon(task)
-            raise
-        if not done:
-            _abandon(task)
-            raise _ledger_unavailable()
-        return task.result()[0]
+            return (await within(self._deadline_s, self._answers(query, arguments)))[0]
+        except TimeoutError as error:
+            raise _ledger_unavailable() from error
 
     async def _answers(
         self, query: str, arguments: tuple[object, ...], *, given_up: Callable[[], bool] = lambda: False
@@ -274,12 +267,6 @@ def _ledger_unavailable() -> Unavailable:
     return Unavailable(
         "Limits and budgets cannot be checked right now, so no call is made. Retry shortly.", code="ledger_unavailable"
     )
-
-
-def _abandon(task: asyncio.Task[list[asyncpg.Record]]) -> None:
-    """The task ends when it can, and nobody hears of it."""
-    task.add_done_callback(lambda done: done.cancelled() or done.exception())
-    task.cancel()
 
 
 async def _happens_within(event: asyncio.Event, delay_s: float) -> bool:
