@@ -48,6 +48,7 @@ class Settings(BaseModel):
     jwt_audience: Annotated[str, Field(min_length=1)] = "authenticated"
     gateway_database_url: SecretStr
     key_pepper: Annotated[SecretStr, Field(min_length=32)]
+    key_peppers_accepted: tuple[Annotated[SecretStr, Field(min_length=32)], ...] = ()
     models_file: Path = Path("llm_gateway/models.toml")
     llm_url: str | None = None
     cors_origins: tuple[str, ...] = ()
@@ -67,7 +68,8 @@ class Settings(BaseModel):
 
     def secrets(self) -> tuple[str, ...]:
         """Every secret value in here, and the database's password also as it is outside of its URL."""
-        values = [value.get_secret_value() for _, value in self if isinstance(value, SecretStr)]
+        alone = [value for _, value in self if isinstance(value, SecretStr)]
+        values = [value.get_secret_value() for value in (*alone, *self.key_peppers_accepted)]
         password = urlsplit(self.gateway_database_url.get_secret_value()).password or ""
         return (*values, password, unquote(password))
 
@@ -96,7 +98,7 @@ class Settings(BaseModel):
             raise ValueError("must be a URL like postgresql://user:password@host:5432/database")
         return value
 
-    @field_validator("cors_origins", "trusted_proxies", "content_hooks", mode="before")
+    @field_validator("key_peppers_accepted", "cors_origins", "trusted_proxies", "content_hooks", mode="before")
     @classmethod
     def _split_list(cls, value: object) -> object:
         if isinstance(value, str):
@@ -167,7 +169,14 @@ def _conflicts(values: Mapping[str, str]) -> list[str]:
 
 def _production_conflicts(values: Mapping[str, str]) -> list[str]:
     problems = []
-    secrets = ("supabase_publishable_key", "supabase_secret_key", "jwt_secret", "gateway_database_url", "key_pepper")
+    secrets = (
+        "supabase_publishable_key",
+        "supabase_secret_key",
+        "jwt_secret",
+        "gateway_database_url",
+        "key_pepper",
+        "key_peppers_accepted",
+    )
     problems += [
         f"{PREFIX}{name.upper()}: is a secret of the embedded development stack; production must not run on it."
         for name in secrets

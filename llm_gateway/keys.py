@@ -10,6 +10,7 @@ from __future__ import annotations
 import hmac
 import re
 import secrets
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from hashlib import sha256
 from typing import TYPE_CHECKING, Final
@@ -36,35 +37,54 @@ class NewKey:
 
 
 class KeyRing:
-    """Makes keys and recognises them, with one pepper. Another pepper knows none of them."""
+    """Makes keys with one pepper, and recognises those that were made with it or with another that is accepted.
 
-    def __init__(self, pepper: str) -> None:
-        # One secret, two uses: each has a key of its own.
-        self._digest_key = hmac.digest(pepper.encode(), b"buttress api key: digest", sha256)
-        self._checksum_key = hmac.digest(pepper.encode(), b"buttress api key: checksum", sha256)
+    The keyed checksum says which pepper a key was made with, so a second one costs no question to the database
+    (docs/decisions/0142).
+    """
+
+    def __init__(self, pepper: str, accepted: Iterable[str] = ()) -> None:
+        self._own = _Pepper(pepper)
+        self._peppers = (self._own, *(_Pepper(other) for other in accepted))
 
     @classmethod
     def from_settings(cls, settings: Settings) -> KeyRing:
         """The ring of this installation."""
-        return cls(settings.key_pepper.get_secret_value())
+        accepted = [pepper.get_secret_value() for pepper in settings.key_peppers_accepted]
+        return cls(settings.key_pepper.get_secret_value(), accepted)
 
     def make(self) -> NewKey:
         """A key that nobody else has."""
         random = _base62(secrets.randbits(RANDOM_BITS), _RANDOM_CHARS)
-        secret = f"{PREFIX}{random}{self._checksum(random)}"
-        return NewKey(secret, self._digest(secret), f"{PREFIX}…{secret[-_HINT_CHARS:]}")
+        secret = f"{PREFIX}{random}{self._own.checksum(random)}"
+        return NewKey(secret, self._own.digest(secret), f"{PREFIX}…{secret[-_HINT_CHARS:]}")
 
     def recognise(self, credential: str) -> bytes | None:
-        """The digest of a key that was made with this pepper; None for anything else, without asking anybody."""
+        """The digest of a key that was made with one of the peppers; None for anything else, without asking anybody."""
         shape = _SHAPE.fullmatch(credential)
-        if shape is None or not hmac.compare_digest(shape[2], self._checksum(shape[1])):
+        if shape is None:
             return None
-        return self._digest(credential)
+        for pepper in self._peppers:
+            if hmac.compare_digest(shape[2], pepper.checksum(shape[1])):
+                return pepper.digest(credential)
+        return None
 
-    def _digest(self, secret: str) -> bytes:
+
+class _Pepper:
+    """One secret, two uses: each has a key of its own."""
+
+    __slots__ = ("_checksum_key", "_digest_key")
+
+    def __init__(self, pepper: str) -> None:
+        self._digest_key = hmac.digest(pepper.encode(), b"buttress api key: digest", sha256)
+        self._checksum_key = hmac.digest(pepper.encode(), b"buttress api key: checksum", sha256)
+
+    def digest(self, secret: str) -> bytes:
+        """What is kept of a key."""
         return hmac.digest(self._digest_key, secret.encode(), sha256)
 
-    def _checksum(self, random: str) -> str:
+    def checksum(self, random: str) -> str:
+        """The end of a key that begins so."""
         tag = hmac.digest(self._checksum_key, random.encode(), sha256)
         return _base62(int.from_bytes(tag), _CHECKSUM_CHARS)
 

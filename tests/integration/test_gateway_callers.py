@@ -13,7 +13,7 @@ from core.tokens import TokenVerifier
 from llm_gateway import directory as directory_module
 from llm_gateway.callers import Caller, Callers, Policy
 from llm_gateway.directory import CALLERS_A_QUESTION, FRESH_S, QUESTIONS_AT_ONCE, Entry, PostgresDirectory, Question
-from llm_gateway.keys import NewKey
+from llm_gateway.keys import KeyRing, NewKey
 from tests.support.api_keys import add_secret, new_key, ring_of
 from tests.support.callers import Caller as Person
 from tests.support.callers import Team, new_caller
@@ -46,10 +46,12 @@ async def directory(stack: RunningStack, monkeypatch: pytest.MonkeyPatch) -> Asy
 
 
 @pytest.fixture
-def callers(stack: RunningStack, directory: CountingDirectory) -> Callers:
-    tokens = TokenVerifier(
-        issuer=f"{stack.supabase_url}/auth/v1", audience="authenticated", jwt_secret=stack.jwt_secret
-    )
+def tokens(stack: RunningStack) -> TokenVerifier:
+    return TokenVerifier(issuer=f"{stack.supabase_url}/auth/v1", audience="authenticated", jwt_secret=stack.jwt_secret)
+
+
+@pytest.fixture
+def callers(stack: RunningStack, tokens: TokenVerifier, directory: CountingDirectory) -> Callers:
     return Callers(tokens, ring_of(stack), directory)
 
 
@@ -154,6 +156,22 @@ async def test_a_rotated_key_is_one_key_by_both_secrets(
     await add_secret(database, key.id, second)
     assert (await callers.identify(bearer(key.secret))).key_id == key.id
     assert (await callers.identify(bearer(second.secret))).key_id == key.id
+
+
+async def test_keys_outlive_the_pepper_that_they_were_made_with(
+    stack: RunningStack,
+    database: asyncpg.Connection,
+    directory: CountingDirectory,
+    tokens: TokenVerifier,
+    person: Person,
+) -> None:
+    old, new = stack.secrets.key_pepper, "the pepper after that of thirty-two characters"
+    before, after = Callers(tokens, KeyRing(old, [new]), directory), Callers(tokens, KeyRing(new, [old]), directory)
+    for ring in (KeyRing(old), KeyRing(new)):
+        key = await new_key(stack, database, person, made=ring.make())
+        for callers in (before, after):  # two processes, between which the change is made
+            assert (await callers.identify(bearer(key.secret))).key_id == key.id
+    assert await code_of(Callers(tokens, KeyRing(old), directory), bearer(key.secret)) == "api_key_invalid"
 
 
 async def test_plan_key_and_workspace_allow_what_all_of_them_allow(

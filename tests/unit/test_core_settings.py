@@ -112,6 +112,7 @@ def test_settings_cannot_be_changed() -> None:
         ("SUPABASE_URL", "http://localhost/?a=b", "query"),
         ("JWT_SECRET", "short", "32"),
         ("KEY_PEPPER", "short", "32"),
+        ("KEY_PEPPERS_ACCEPTED", "s3cret-old-pepper-of-thirty-two-characters,short", "32"),
         ("GATEWAY_DATABASE_URL", "host=localhost", "postgresql://"),
         ("GATEWAY_DATABASE_URL", "mysql://u:p@h/d", "postgresql://"),
         ("GATEWAY_DATABASE_URL", "postgresql://localhost/db", "user"),
@@ -132,7 +133,7 @@ def test_a_wrong_value_is_named_and_explained(name: str, value: str, says: str) 
 
 
 def test_no_secret_is_shown_in_messages_or_representations() -> None:
-    settings = load_settings(REQUIRED)
+    settings = load_settings({**REQUIRED, "BUTTRESS_KEY_PEPPERS_ACCEPTED": "s3cret-old-" * 3})
     shown = f"{settings!r} {settings} {settings.model_dump_json()}"
     with pytest.raises(SettingsInvalid) as invalid:
         load_settings(
@@ -171,6 +172,7 @@ def test_production_runs_on_a_hosted_project() -> None:
         ("SUPABASE_SECRET_KEY", "sb_secret_embedded_0011"),
         ("GATEWAY_DATABASE_URL", "postgresql://gateway_service:embedded_0011@db.example.com/postgres"),
         ("KEY_PEPPER", "embedded_" + "0" * 64),
+        ("KEY_PEPPERS_ACCEPTED", "0" * 64 + ",embedded_" + "0" * 64),
     ],
 )
 def test_production_refuses_secrets_of_the_embedded_stack(name: str, value: str) -> None:

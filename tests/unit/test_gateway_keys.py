@@ -35,6 +35,21 @@ def test_a_key_of_another_pepper_is_unknown() -> None:
     assert KeyRing("another pepper of thirty-two characters").recognise(RING.make().secret) is None
 
 
+def test_a_pepper_is_replaced_while_its_keys_live_on() -> None:
+    """Salts that can never be replaced: BerriAI/litellm#12448."""
+    old, new = "the old pepper of thirty-two characters", "the new pepper of thirty-two characters"
+    ring_before = KeyRing(old)
+    key = ring_before.make()
+    steps = [KeyRing(old, [new]), KeyRing(new, [old])]
+    for ring in steps:
+        assert ring.recognise(key.secret) == key.digest
+        made = ring.make()
+        assert [step.recognise(made.secret) for step in steps] == [made.digest] * 2  # also while processes differ
+        assert ring.recognise(key.secret[:-1] + ("a" if key.secret[-1] != "a" else "b")) is None
+    assert KeyRing(new).recognise(key.secret) is None  # and then it is over
+    assert ring_before.recognise(steps[1].make().secret) is None
+
+
 def test_each_character_counts() -> None:
     """What two keys have in common at their beginning makes neither of them the other (CVE-2026-35030)."""
     secret = RING.make().secret

@@ -19,6 +19,7 @@ CANARIES = {
     "BUTTRESS_JWT_SECRET": "canary.jwt.secret.of.thirty.two.characters.{0}",
     "BUTTRESS_GATEWAY_DATABASE_URL": "postgresql://gateway_service:canary.database%40{0}@127.0.0.1:1/postgres",
     "BUTTRESS_KEY_PEPPER": "canary.pepper.of.thirty.two.characters.or.more.{0}",
+    "BUTTRESS_KEY_PEPPERS_ACCEPTED": "canary.pepper.before.that.of.thirty.two.characters.{0}",
     "CANARY_PROVIDER_KEY": "canary.provider.{0}",
 }
 MODELS = """
