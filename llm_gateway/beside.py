@@ -12,8 +12,8 @@ import asyncpg
 from core.postgres import close_pool, open_pool
 from llm_gateway.cache.postgres import PostgresCache
 from llm_gateway.content.store import PostgresContents
+from llm_gateway.ledger_figures import read_ledger_figures
 from llm_gateway.metrics import Metrics
-from llm_gateway.standing import read_standing
 
 if TYPE_CHECKING:
     Pool = asyncpg.Pool[asyncpg.Record]
@@ -21,18 +21,18 @@ if TYPE_CHECKING:
 SWEEP_EVERY_S: Final = 15.0
 _POOL_SIZE: Final = 3
 # It reads every meter of the month, and each process asks.
-_STANDING_EVERY_S: Final = 60.0
+_FIGURES_EVERY_S: Final = 60.0
 
 
 class Beside:
-    """The cache, the stored contents and the ledger's standing."""
+    """The cache, the stored contents and the figures of the ledger."""
 
     def __init__(self, pool: Pool, metrics: Metrics) -> None:
         self.cache = PostgresCache(pool, metrics)
         self.contents = PostgresContents(pool)
         self._pool = pool
         self._metrics = metrics
-        self._standing_due_s = 0.0
+        self._figures_due_s = 0.0
 
     async def sweep(self) -> None:
         """What the cache and the store keep no longer is gone. Raises: Unavailable."""
@@ -42,9 +42,9 @@ class Beside:
     async def sample(self) -> None:
         """The figures know what the ledger holds, at most a minute ago."""
         now_s = asyncio.get_running_loop().time()
-        if now_s >= self._standing_due_s:
-            self._standing_due_s = now_s + _STANDING_EVERY_S
-            self._metrics.sample_ledger(await read_standing(self._pool))
+        if now_s >= self._figures_due_s:
+            self._figures_due_s = now_s + _FIGURES_EVERY_S
+            self._metrics.sample_ledger(await read_ledger_figures(self._pool))
 
 
 @asynccontextmanager

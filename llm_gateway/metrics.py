@@ -40,7 +40,7 @@ _TOKEN_CLASSES: Final = (
 
 
 @dataclass(frozen=True, slots=True)
-class LedgerStanding:
+class LedgerFigures:
     """What the ledger holds at one moment, for everybody together. Units: tokens and nano-dollars; seconds."""
 
     holds: int
@@ -158,12 +158,12 @@ class Metrics:
         self._in_flight.set(in_flight)
         self._backlog.set(backlog)
 
-    def sample_ledger(self, standing: LedgerStanding | None) -> None:
+    def sample_ledger(self, figures: LedgerFigures | None) -> None:
         """What the ledger said of all processes, or that it did not answer: then its last figures stay."""
-        self._ledger_up.set(0 if standing is None else 1)
-        if standing is not None:
+        self._ledger_up.set(0 if figures is None else 1)
+        if figures is not None:
             for name, gauge in self._held.items():
-                gauge.set(getattr(standing, name))
+                gauge.set(getattr(figures, name))
 
     def render(self) -> bytes:
         """All of it in Prometheus' text format; of every worker, where several share a folder."""

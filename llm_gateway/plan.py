@@ -52,18 +52,14 @@ class Plan:
 
 
 def plan_call(format_: Format, request: FormatRequest, routes: Sequence[Route], policy: Policy) -> Plan:
-    """The plan for the request over these routes, the asked model's own first, clamped to what the policy allows.
+    """The plan for the request over these routes (order_routes'), clamped to what the policy allows.
 
     A fallback that cannot take the request is left out. Raises: InvalidInput when the asked model itself cannot.
     """
     hops: list[Hop] = []
     estimates: dict[str, Estimate] = {}
     refusal: InvalidInput | None = None
-    visited: set[str] = set()
     for model, deployment in routes:
-        if deployment.id in visited or not deployment.answers(format_.endpoint):
-            continue  # an alias and a fallback may lead to the same place
-        visited.add(deployment.id)
         try:
             if model.name not in estimates:
                 estimates[model.name] = format_.estimate(request, _clamped(model.bounds, policy))

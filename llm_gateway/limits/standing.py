@@ -1,4 +1,4 @@
-"""How everybody a call is charged to stands at one moment, and what of it is in the call's way. Pure."""
+"""Limits as they stand against one call: each meter of whom it is charged to, and which limit is in its way. Pure."""
 
 from __future__ import annotations
 

@@ -9,7 +9,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from llm_gateway.accounting import TokenCounts
-from llm_gateway.metrics import LedgerStanding, Metrics
+from llm_gateway.metrics import LedgerFigures, Metrics
 from llm_gateway.observation import CallRecord
 from llm_gateway.worker_figures import SHARED_FOLDER, shared_between_workers
 
@@ -114,7 +114,7 @@ def test_events_are_counted_under_their_own_names() -> None:
 def test_a_silent_ledger_keeps_its_last_figures_and_is_shown_as_down() -> None:
     metrics = make_metrics()
     metrics.sample(in_flight=4, backlog=2)
-    standing = LedgerStanding(
+    standing = LedgerFigures(
         holds=3, held_tokens=900, held_nano_usd=5000, oldest_hold_s=12.5, subjects_in_debt=1, debt_nano_usd=77
     )
     metrics.sample_ledger(standing)

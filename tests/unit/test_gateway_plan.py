@@ -63,12 +63,6 @@ def test_each_deployment_has_bounds_and_a_price_of_its_own(catalog: Catalog) -> 
     assert dear.most_nano_usd > 9 * cheap.most_nano_usd
 
 
-def test_no_deployment_is_planned_for_twice(catalog: Catalog) -> None:
-    request = CHAT.parse(orjson.dumps(ASK), {}, max_json_depth=8)
-    routes = order_routes(catalog, catalog.find("cheap"), endpoint="chat", rests=lambda _: False)
-    assert len(plan_call(CHAT, request, [*routes, *routes], Policy()).hops) == len(routes) == 2
-
-
 @pytest.mark.parametrize(("asked", "given"), [({}, 30), ({"max_tokens": 20}, 20), ({"max_tokens": 99}, 30)])
 def test_a_plans_maximum_of_output_clamps_every_deployment(
     asked: dict[str, object], given: int, catalog: Catalog

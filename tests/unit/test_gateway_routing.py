@@ -39,6 +39,20 @@ base_url = "http://last"
 model = "m"
 price_usd_per_million_tokens = { input = 1, output = 1 }
 """
+TO_THE_SAME_PLACES = """
+[[models]]
+name = "c"
+context_window = 100
+max_output_tokens = 10
+fallbacks = ["a", "a-again"]
+[[models.deployments]]
+base_url = "http://other"
+model = "m"
+price_usd_per_million_tokens = { input = 1, output = 1 }
+[[aliases]]
+name = "a-again"
+alias_of = "a"
+"""
 
 
 @pytest.fixture
@@ -65,6 +79,12 @@ def test_a_models_own_deployments_come_by_weight_before_its_fallbacks(catalog: C
     ]
     assert all(sorted(order) == ["a#1", "a#2", "b#1"] and order[-1] == "b#1" for order in orders)
     assert Counter(order[0] for order in orders)["a#1"] == pytest.approx(1500, abs=100)
+
+
+def test_no_deployment_is_asked_twice_because_an_alias_leads_to_it_as_well(tmp_path: Path) -> None:
+    catalog = catalog_of(tmp_path, MODELS + TO_THE_SAME_PLACES)
+    routes = order_routes(catalog, catalog.find("c"), endpoint="chat", rests=lambda _: False)
+    assert sorted(deployment.id for _, deployment in routes) == ["a#1", "a#2", "b#1", "c#1"]
 
 
 def test_a_resting_deployment_is_asked_last(catalog: Catalog) -> None:

@@ -8,7 +8,7 @@ import asyncpg
 
 from core.errors import ButtressError
 from core.postgres import database_errors, lend, within
-from llm_gateway.metrics import LedgerStanding
+from llm_gateway.metrics import LedgerFigures
 
 if TYPE_CHECKING:
     Pool = asyncpg.Pool[asyncpg.Record]
@@ -18,7 +18,7 @@ WITHIN_S: Final = 0.9
 _STANDING: Final = "select * from gateway.standing()"
 
 
-async def read_standing(pool: Pool) -> LedgerStanding | None:
+async def read_ledger_figures(pool: Pool) -> LedgerFigures | None:
     """What it holds now; None when the database does not say."""
     try:
         row = await within(WITHIN_S, _row(pool))
@@ -26,7 +26,7 @@ async def read_standing(pool: Pool) -> LedgerStanding | None:
         return None
     if row is None:
         raise AssertionError("gateway.standing answers one row")
-    return LedgerStanding(
+    return LedgerFigures(
         holds=row["holds"],
         held_tokens=row["held_tokens"],
         held_nano_usd=row["held_nano_usd"],
