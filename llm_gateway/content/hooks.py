@@ -36,6 +36,13 @@ class ContentRuleFailed(Unavailable):
     default_message = "A rule about content could not be applied, so the request was not passed on. Retry shortly."
 
 
+class AnswerWithheld(ContentRuleFailed):
+    """The same, after the provider did the work: trying again would be paid again."""
+
+    default_code = "answer_withheld"
+    default_message = "A rule about content could not be applied to the answer, so it is withheld. It was charged."
+
+
 @dataclass(frozen=True, slots=True)
 class About:
     """Which call a hook is asked about."""
@@ -67,7 +74,9 @@ class ContentHook:
     """A rule. Each method may be left as it is: it lets everything pass.
 
     `required` is false for an observer: its failure, or its lateness, is logged and changes nothing. A required hook
-    that fails or is late stops the call (ContentRuleFailed). `deadline_s` is for `before` and for `after`, each.
+    that fails or is late stops the call (ContentRuleFailed, AnswerWithheld). `deadline_s` is for `before` and for
+    `after`, each; whoever works for more than a few milliseconds without an `await` keeps every other call waiting.
+    They are asked once the call is held: whoever is over their limits makes no rule work.
     """
 
     name: ClassVar[str]

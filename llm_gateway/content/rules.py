@@ -5,12 +5,17 @@ from __future__ import annotations
 import asyncio
 import importlib
 from collections.abc import Callable, Coroutine, Sequence
+from functools import partial
+from traceback import walk_tb
+from typing import Final
 
 import orjson
 
 from core.logging import get_logger
+from core.postgres import within
 from llm_gateway.content.hooks import (
     About,
+    AnswerWithheld,
     Body,
     ContentDenied,
     ContentHook,
@@ -21,7 +26,10 @@ from llm_gateway.metrics import Metrics
 
 log = get_logger(__name__)
 
-_Ask = Callable[[Body], Coroutine[None, None, Body | None]]
+_Ask = Callable[[About, Body], Coroutine[None, None, Body | None]]
+
+# A stranger's code: whatever it raises, nothing may pass it by. A hook may also cancel itself, which ends no call.
+_ANYTHING: Final = (Exception, asyncio.CancelledError)
 
 
 class HookInvalid(ValueError):
@@ -41,12 +49,12 @@ class ContentRules:
         return [hook.name for hook in self._hooks]
 
     def about(self, about: About) -> CallRules:
-        """The rules that concern this call."""
-        return CallRules(about, tuple(hook for hook in self._hooks if hook.applies(about)), self._metrics)
+        """The rules that concern this call. Raises: ContentRuleFailed, where one cannot even say whether it does."""
+        return CallRules(about, tuple(hook for hook in self._hooks if _applies(hook, about)), self._metrics)
 
 
 class CallRules:
-    """The rules of one call."""
+    """The rules of one call. A rule that fails, or is late, stops the call unless it only observes."""
 
     __slots__ = ("_about", "_filters", "_hooks", "_metrics")
 
@@ -56,23 +64,31 @@ class CallRules:
         self._metrics = metrics
         self._filters: list[tuple[ContentHook, StreamFilter]] | None = None
 
+    def __bool__(self) -> bool:
+        """Whether there is any."""
+        return bool(self._hooks)
+
     async def request(self, body: Body) -> Body:
         """What may be sent. Raises: ContentDenied, ContentRuleFailed."""
         for hook in self._hooks:
-            body = await self._asked(hook, lambda seen, hook=hook: hook.before(self._about, seen), body)  # type: ignore[misc]
+            body = await self._asked(hook, hook.before, body, ContentRuleFailed)
         return body
 
     async def answer(self, raw: bytes) -> bytes:
-        """What may be given of an answer that is not streamed. Raises: ContentDenied, ContentRuleFailed."""
-        if not self._hooks:
+        """What may be given of an answer that is not streamed. Raises: ContentDenied, AnswerWithheld."""
+        hooks = [hook for hook in self._hooks if type(hook).after is not ContentHook.after]
+        if not hooks:
             return raw
-        given = answer = orjson.loads(raw)
-        for hook in self._hooks:
-            given = await self._asked(hook, lambda seen, hook=hook: hook.after(self._about, seen), given)  # type: ignore[misc]
+        try:
+            given = answer = orjson.loads(raw)
+        except orjson.JSONDecodeError as error:
+            raise AnswerWithheld from error
+        for hook in hooks:
+            given = await self._asked(hook, hook.after, given, AnswerWithheld)
         return raw if given is answer else orjson.dumps(given)
 
     def feed(self, piece: bytes) -> bytes:
-        """What may be given of this piece of a streamed answer. Raises: ContentDenied, ContentRuleFailed."""
+        """What may be given of this piece of a streamed answer. Raises: ContentDenied, AnswerWithheld."""
         if not piece:
             return piece
         for hook, one in self._stream_filters():
@@ -80,17 +96,24 @@ class CallRules:
         return piece
 
     def end(self) -> bytes:
-        """What may be given at last. Raises: ContentDenied, ContentRuleFailed."""
+        """What may be given at last. Raises: ContentDenied, AnswerWithheld."""
         rest = b""
         for hook, one in self._stream_filters():
-            rest = self._guarded(hook, lambda left, one=one: (one.feed(left) if left else b"") + one.end(), rest)  # type: ignore[misc]
+            rest = self._guarded(hook, partial(_last, one), rest)
         return rest
 
     def _stream_filters(self) -> list[tuple[ContentHook, StreamFilter]]:
         if self._filters is None:
-            made = [(hook, hook.stream(self._about)) for hook in self._hooks]
+            made = [(hook, self._filter_of(hook)) for hook in self._hooks]
             self._filters = [(hook, one) for hook, one in made if one is not None]
         return self._filters
+
+    def _filter_of(self, hook: ContentHook) -> StreamFilter | None:
+        try:
+            return hook.stream(self._about)
+        except _ANYTHING as error:
+            _failed(hook, error, AnswerWithheld)
+            return None
 
     def _guarded(self, hook: ContentHook, step: Callable[[bytes], bytes], piece: bytes) -> bytes:
         try:
@@ -98,26 +121,53 @@ class CallRules:
         except ContentDenied:
             self._metrics.denied(hook.name)
             raise
-        except Exception as error:  # a stranger's code: whatever it raises, nothing may pass it by
-            log.warning("content_rule_failed", rule=hook.name, exc_info=error)
-            if hook.required:
-                raise ContentRuleFailed from error
+        except _ANYTHING as error:
+            _failed(hook, error, AnswerWithheld)
             self._filters = [(other, one) for other, one in self._stream_filters() if other is not hook]
             return piece
 
-    async def _asked(self, hook: ContentHook, ask: _Ask, body: Body) -> Body:
+    async def _asked(self, hook: ContentHook, ask: _Ask, body: Body, failure: type[ContentRuleFailed]) -> Body:
         try:
-            async with asyncio.timeout(hook.deadline_s):
-                return await ask(body) or body
+            made = await within(hook.deadline_s, ask(self._about, body))
+            if made is not None and not isinstance(made, dict):
+                raise TypeError("a hook gives an object or None")
         except ContentDenied:
             self._metrics.denied(hook.name)
             raise
-        except Exception as error:  # a stranger's code, see above; cancellation is none and passes
-            late = isinstance(error, TimeoutError)
-            log.warning("content_rule_failed", rule=hook.name, late=late, exc_info=None if late else error)
-            if not hook.required:
-                return body
-            raise ContentRuleFailed from error
+        except _ANYTHING as error:
+            if isinstance(error, asyncio.CancelledError) and _is_being_cancelled():
+                raise
+            _failed(hook, error, failure)
+            return body
+        return made or body
+
+
+def _last(one: StreamFilter, left: bytes) -> bytes:
+    return (one.feed(left) if left else b"") + one.end()
+
+
+def _applies(hook: ContentHook, about: About) -> bool:
+    try:
+        return hook.applies(about)
+    except _ANYTHING as error:
+        _failed(hook, error, ContentRuleFailed)
+        return False
+
+
+def _failed(hook: ContentHook, error: BaseException, failure: type[ContentRuleFailed]) -> None:
+    """The log has it, without the words of the exception, which may be the caller's. Raises: `failure`, if required."""
+    raised_at = None
+    for frame in walk_tb(error.__traceback__):
+        raised_at = f"{frame[0].f_code.co_filename}:{frame[1]}"
+    late = isinstance(error, TimeoutError)
+    log.warning("content_rule_failed", rule=hook.name, late=late, raised=type(error).__name__, raised_at=raised_at)
+    if hook.required:
+        raise failure from error
+
+
+def _is_being_cancelled() -> bool:
+    task = asyncio.current_task()
+    return task is not None and task.cancelling() > 0
 
 
 def load_hooks(named: Sequence[str]) -> list[ContentHook]:

@@ -80,7 +80,15 @@ _SENTENCES: Final[Mapping[FailureKind, tuple[type[ButtressError], str, str]]] = 
     ),
 }
 _PROVIDER_CANNOT_HELP: Final = frozenset({"provider_refused_gateway", "provider_model_missing"})
-_CHARGED: Final = frozenset({"provider_connection_lost", "provider_timeout", "provider_answer_unusable"})
+_CHARGED: Final = frozenset(
+    {
+        "answer_withheld",
+        "hold_lost",
+        "provider_answer_unusable",
+        "provider_connection_lost",
+        "provider_timeout",
+    }
+)
 
 
 class ShuttingDown(Unavailable):

@@ -9,10 +9,19 @@ from uuid import UUID
 import pytest
 
 from llm_gateway.callers import Caller, Policy
-from llm_gateway.content.hooks import About, Body, ContentDenied, ContentHook, ContentRuleFailed, StreamFilter
+from llm_gateway.content.hooks import (
+    About,
+    AnswerWithheld,
+    Body,
+    ContentDenied,
+    ContentHook,
+    ContentRuleFailed,
+    StreamFilter,
+)
 from llm_gateway.content.redactor import Redactor
 from llm_gateway.content.rules import CallRules, ContentRules, HookInvalid, load_hooks
 from llm_gateway.metrics import Metrics
+from llm_gateway.wire.errors import retry_may_help
 
 METRICS = Metrics(models=[], deployments=[], endpoints=["chat"])
 
@@ -98,6 +107,66 @@ class Late(ContentHook):
         return None
 
 
+class Clings(Late):
+    """Does not end when it is told to."""
+
+    name = "clings"
+
+    async def before(self, about: About, body: Body) -> Body | None:
+        try:
+            await asyncio.Event().wait()
+        except asyncio.CancelledError:
+            await asyncio.Event().wait()
+        return None
+
+
+class Cancels(ContentHook):
+    """Ends itself as if its caller had left."""
+
+    name = "cancels"
+
+    async def before(self, about: About, body: Body) -> Body | None:
+        raise asyncio.CancelledError
+
+
+class Wrong(ContentHook):
+    name = "wrong"
+
+    async def before(self, about: About, body: Body) -> Body | None:
+        return ["a list"]  # type: ignore[return-value]  # a stranger's fault
+
+
+class NoCoroutine(ContentHook):
+    name = "no_coroutine"
+
+    def before(self, about: About, body: Body) -> Body | None:  # type: ignore[override]  # a stranger's fault
+        return body
+
+
+class CannotSay(ContentHook):
+    name = "cannot_say"
+
+    def applies(self, about: About) -> bool:
+        raise KeyError("a stranger's fault")
+
+
+class ObserverThatCannotSay(CannotSay):
+    name = "observer_that_cannot_say"
+    required = False
+
+
+class HasNoFilter(ContentHook):
+    name = "has_no_filter"
+
+    def stream(self, about: About) -> StreamFilter | None:
+        raise KeyError("a stranger's fault")
+
+
+class ObserverWithoutFilter(HasNoFilter):
+    name = "observer_without_filter"
+    required = False
+
+
 class LateObserver(Late):
     name = "late_observer"
     required = False
@@ -126,15 +195,44 @@ async def test_a_denial_ends_it_with_the_rules_own_sentence_and_is_counted() -> 
     assert 'buttress_llm_denials_total{rule="denies"} 1.0' in metrics.render().decode()
 
 
-async def test_a_hook_that_fails_or_is_late_stops_the_call() -> None:
+@pytest.mark.parametrize("hook", [Breaks(), Late(), Clings(), Cancels(), Wrong(), NoCoroutine()], ids=lambda h: h.name)
+async def test_a_hook_that_fails_or_is_late_stops_the_call_before_it_is_made(hook: ContentHook) -> None:
+    with pytest.raises(ContentRuleFailed) as stopped:
+        await rules(hook).request({})
+    assert (stopped.value.code, stopped.value.status) == ("content_rule_failed", 503)
+
+
+async def test_a_hook_that_fails_at_the_answer_withholds_it() -> None:
+    with pytest.raises(AnswerWithheld) as withheld:
+        await rules(Breaks()).answer(b"{}")
+    assert not retry_may_help(withheld.value)
+    with pytest.raises(AnswerWithheld):
+        rules(Breaks()).feed(b"x")
+    without_filter = rules(HasNoFilter())
+    for _ in range(2):
+        with pytest.raises(AnswerWithheld):
+            without_filter.feed(b"x")
+
+
+async def test_an_answer_that_cannot_be_read_is_withheld_from_whoever_has_rules() -> None:
+    with pytest.raises(AnswerWithheld):
+        await rules(Appends("a")).answer(b"{")
+
+
+def test_a_hook_that_cannot_say_whether_it_applies_stops_the_call() -> None:
+    with pytest.raises(ContentRuleFailed):
+        rules(CannotSay())
+    assert not rules(ObserverThatCannotSay())
+
+
+async def test_a_failure_is_logged_once_without_the_words_of_the_exception(capfd: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(ContentRuleFailed):
         await rules(Breaks()).request({})
-    with pytest.raises(ContentRuleFailed):
-        await rules(Breaks()).answer(b"{}")
-    with pytest.raises(ContentRuleFailed):
-        rules(Breaks()).feed(b"x")
-    with pytest.raises(ContentRuleFailed):
-        await rules(Late()).request({})
+    [line] = capfd.readouterr().out.splitlines()
+    assert "content_rule_failed" in line
+    assert "KeyError" in line
+    assert "test_content_rules.py" in line
+    assert "stranger" not in line
 
 
 async def test_an_observer_that_fails_or_is_late_changes_nothing() -> None:
@@ -142,7 +240,7 @@ async def test_an_observer_that_fails_or_is_late_changes_nothing() -> None:
     assert await rules(BrokenObserver(), LateObserver()).request(body) is body
     raw = b'{"text": "x"}'
     assert await rules(BrokenObserver()).answer(raw) is raw
-    streamed = rules(BrokenObserver(), Appends("a"))
+    streamed = rules(BrokenObserver(), ObserverWithoutFilter(), Appends("a"))
     assert streamed.feed(b"x") + streamed.feed(b"y") + streamed.end() == b"xayaenda"
 
 
