@@ -21,7 +21,7 @@ from llm_gateway.catalog_load import load_catalog
 from llm_gateway.content.hooks import ContentHook
 from llm_gateway.content.rules import load_hooks
 from llm_gateway.endpoints import Endpoints
-from llm_gateway.limits.ledger import Ledger
+from llm_gateway.limits.ledger import Ledger, NotEnforced
 from llm_gateway.metrics import Metrics
 from llm_gateway.metrics_endpoint import MetricsEndpoint
 from llm_gateway.pipeline import Pipeline
@@ -68,6 +68,7 @@ class Gateway:
         self._pipeline: Pipeline | None = None
         self._beside: Beside | None = None
         self._endpoints: Endpoints | None = None
+        self._limits_seen = False  # calls that limits forbid were seen refused
 
     async def serve(self, scope: Scope, receive: Receive, send: Send) -> None:
         """The request below the mount point (`/v1/models`, `/v1/chat/completions` …) has been answered."""
@@ -112,6 +113,10 @@ class Gateway:
             return "The gateway is shutting down."
         try:
             await self._pipeline.ledger.reap()
+            self._limits_seen = self._limits_seen or await self._pipeline.ledger.rehearse()
+        except NotEnforced as error:
+            log.exception("limits_not_enforced")
+            return error.message
         except ButtressError as error:
             log.warning("gateway_database_down", reason=_first_cause(error))
             return "The gateway's database cannot be reached."

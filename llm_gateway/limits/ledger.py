@@ -164,6 +164,13 @@ class HoldLost(InternalFault):
     default_message = "The record of this call was lost while it ran, so it was stopped."
 
 
+class NotEnforced(InternalFault):
+    """A call that a limit forbids was let through, or refused for another reason: no call should be made here."""
+
+    default_code = "limits_not_enforced"
+    default_message = "Limits and budgets are not enforced, so no call should be made. Only the operator can help."
+
+
 class DuplicateCall(Conflict):
     """Another call was made with this request id; this one must not be made."""
 
@@ -223,6 +230,13 @@ class Ledger(Protocol):
         """The books have room for the next days, finished days are added up, what is older than is kept is gone.
 
         Call it at the start and every hour from every process: one at a time does the work, the others return at once.
+        """
+        ...
+
+    async def rehearse(self) -> bool:
+        """Calls that a limit forbids, one for each limit, were seen refused; nothing is left of them.
+
+        False while there is nobody who could call, so that nothing can be seen. Raises: NotEnforced.
         """
         ...
 

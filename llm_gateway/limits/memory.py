@@ -8,14 +8,14 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import Final, Literal
+from typing import Final, Literal, get_args
 from uuid import UUID, uuid4
 
 from core.errors import InternalFault
 from llm_gateway.accounting import TokenCounts
-from llm_gateway.limits.ledger import Hold, HoldRequest, Ledger, Scope, Usage
+from llm_gateway.limits.ledger import Hold, HoldRequest, Ledger, LimitName, Scope, Usage
 from llm_gateway.limits.meters import Amount, Meter, SubjectLimits
-from llm_gateway.limits.rules import Answer, hold_from_answer
+from llm_gateway.limits.rules import Answer, hold_from_answer, require_rehearsed
 from llm_gateway.limits.standing import Standing, Subject, subjects_of
 
 # What the plan `free` gives (migrations/*_gateway_plans.sql): the limits of everybody, until somebody says otherwise.
@@ -166,6 +166,17 @@ class MemoryLedger(Ledger):
     async def upkeep(self) -> None:
         oldest_us = self._clock() - KEPT_FOR_US
         self._finished = {name: call for name, call in self._finished.items() if call.settled_at_us >= oldest_us}
+
+    async def rehearse(self) -> bool:
+        elsewhere = MemoryLedger(self._clock, default_plan=UNLIMITED)
+        answers = []
+        for name in get_args(LimitName):
+            key_id = uuid4()
+            elsewhere.set_limits("key", key_id, SubjectLimits(**{name: 0}))
+            asked = HoldRequest(str(key_id), uuid4(), "rehearsal", tokens=2, cost_nano_usd=2, key_id=key_id)
+            answers.append(elsewhere.decide_hold(asked, uuid4()))
+        require_rehearsed(answers)
+        return True
 
     async def aclose(self) -> None:
         return None

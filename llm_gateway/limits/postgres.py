@@ -16,7 +16,7 @@ from core.logging import get_logger
 from core.postgres import database_errors, lend, within
 from llm_gateway.limits.batching import Batch, Batches, Posting
 from llm_gateway.limits.ledger import Hold, HoldRequest, Ledger, LimitState, Usage
-from llm_gateway.limits.rules import Answer, hold_from_answer
+from llm_gateway.limits.rules import Answer, hold_from_answer, require_rehearsed
 
 if TYPE_CHECKING:
     Pool = asyncpg.Pool[asyncpg.Record]
@@ -40,6 +40,7 @@ _NEW_COLUMNS: Final = 9
 _NO_COUNTS: Final = (0,) * 9
 _REPRICE: Final = "select * from gateway.reprice($1, $2, $3)"
 _RENEW: Final = "select gateway.renew($1, $2)"
+_REHEARSE: Final = "select * from gateway.rehearse()"
 _REAP: Final = "select gateway.reap()"
 _UPKEEP: Final = "select gateway.upkeep()"
 
@@ -99,7 +100,7 @@ class PostgresLedger(Ledger):
         return hold
 
     async def reprice(self, request_id: str, tokens: int, cost_nano_usd: int) -> Hold:
-        row = await self._ask(_REPRICE, (request_id, tokens, cost_nano_usd))
+        [row] = await self._ask(_REPRICE, (request_id, tokens, cost_nano_usd))
         return hold_from_answer(request_id, tokens, cost_nano_usd, _answer(row))
 
     async def settle(self, request_id: str, usage: Usage) -> None:
@@ -124,10 +125,12 @@ class PostgresLedger(Ledger):
         await self._void(request_id, None)
 
     async def renew(self, request_id: str, lease_s: float) -> bool:
-        return bool((await self._ask(_RENEW, (request_id, _milliseconds(lease_s))))[0])
+        [row] = await self._ask(_RENEW, (request_id, _milliseconds(lease_s)))
+        return bool(row[0])
 
     async def reap(self) -> int:
-        reaped = int((await self._ask(_REAP, ()))[0])
+        [row] = await self._ask(_REAP, ())
+        reaped = int(row[0])
         if reaped:
             log.warning("holds_expired", count=reaped)
         return reaped
@@ -143,6 +146,12 @@ class PostgresLedger(Ledger):
                 await connection.execute(f"set local statement_timeout = '{UPKEEP_TIMEOUT_S}s'")
                 step: str | None = await connection.fetchval(_UPKEEP, timeout=UPKEEP_TIMEOUT_S)
         return step
+
+    async def rehearse(self) -> bool:
+        rows = await self._ask(_REHEARSE, ())
+        if rows:
+            require_rehearsed([_answer(row) for row in rows])
+        return bool(rows)
 
     async def aclose(self) -> None:
         self._closing.set()
@@ -182,13 +191,13 @@ class PostgresLedger(Ledger):
         arguments = (*finished, *_columns(batch.new, _NEW_COLUMNS))
         return await self._answers(_POST, arguments, given_up=lambda: batch.given_up)
 
-    async def _ask(self, query: str, arguments: tuple[object, ...]) -> asyncpg.Record:
-        """The one row that the function answers.
+    async def _ask(self, query: str, arguments: tuple[object, ...]) -> list[asyncpg.Record]:
+        """What the function answers.
 
         Raises: Unavailable, at the deadline at the latest; InternalFault for a statement the database cannot accept.
         """
         try:
-            return (await within(self._deadline_s, self._answers(query, arguments)))[0]
+            return await within(self._deadline_s, self._answers(query, arguments))
         except TimeoutError as error:
             raise _ledger_unavailable() from error
 

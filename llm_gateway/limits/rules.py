@@ -5,10 +5,11 @@ The arithmetic of the limits themselves is where their state is: in migrations/*
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final, Literal
+from typing import Final, Literal, get_args
 
+from core.errors import ButtressError
 from llm_gateway.limits.ledger import (
     BUDGETS,
     CallTooLarge,
@@ -18,6 +19,7 @@ from llm_gateway.limits.ledger import (
     LimitExceeded,
     LimitName,
     LimitState,
+    NotEnforced,
     Scope,
     UnknownCaller,
 )
@@ -72,6 +74,26 @@ def hold_from_answer(request_id: str, tokens: int, cost_nano_usd: int, answer: A
         requests=answer.requests,
         tokens=answer.tokens,
     )
+
+
+def require_rehearsed(answers: Sequence[Answer]) -> None:
+    """Each limit of the key has forbidden its call, in the order of LimitName, and whoever asked was told so.
+
+    Raises: NotEnforced.
+    """
+    refused = [_refused_by(answer) for answer in answers]
+    if refused != [("key", limit_name) for limit_name in get_args(LimitName)]:
+        raise NotEnforced
+
+
+def _refused_by(answer: Answer) -> tuple[Scope, LimitName] | None:
+    try:
+        hold_from_answer("rehearsal", 2, 2, answer)
+    except CallTooLarge as refusal:
+        return refusal.scope, refusal.limit_name
+    except ButtressError:
+        return None
+    return None
 
 
 _HAS: Final[Mapping[Scope, str]] = {

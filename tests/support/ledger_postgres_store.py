@@ -42,7 +42,7 @@ class PostgresStore(Store):
     def __init__(self, url: str, connection: asyncpg.Connection) -> None:
         self.now_us = NOW_US
         self.cut = False
-        self._url = url
+        self.url = url
         self.connection = connection
 
     async def clear(self) -> None:
@@ -148,7 +148,7 @@ class PostgresStore(Store):
         await self.connection.execute("begin")
         await self.connection.fetch(query, *arguments)
         self.connection.terminate()
-        self.connection = await connect(self._url)
+        self.connection = await connect(self.url)
         raise Lost
 
     def _now(self) -> datetime:

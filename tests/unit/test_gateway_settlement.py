@@ -44,6 +44,9 @@ class ScriptedLedger(Ledger):
     async def reap(self) -> int:
         return 0
 
+    async def rehearse(self) -> bool:
+        raise AssertionError("nothing is rehearsed here")
+
     async def aclose(self) -> None:
         pass
 

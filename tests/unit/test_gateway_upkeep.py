@@ -70,6 +70,9 @@ class LeaseLedger(Ledger):
     async def reap(self) -> int:
         return 0
 
+    async def rehearse(self) -> bool:
+        raise AssertionError("nothing is rehearsed here")
+
     async def aclose(self) -> None:
         pass
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from typing import get_args
+
 import pytest
 
 from core.errors import ButtressError
@@ -13,10 +16,11 @@ from llm_gateway.limits.ledger import (
     LimitExceeded,
     LimitName,
     LimitState,
+    NotEnforced,
     Scope,
     UnknownCaller,
 )
-from llm_gateway.limits.rules import Answer, Verdict, hold_from_answer
+from llm_gateway.limits.rules import Answer, Verdict, hold_from_answer, require_rehearsed
 
 REQUESTS, TOKENS = LimitState(60, 59, 1.0), LimitState(6000, 100, 8.75)
 TWO_HOURS_S = 7200.0
@@ -166,3 +170,22 @@ def test_other_verdicts_have_errors_of_their_own(
     with pytest.raises(kind) as refusal:
         told(Answer(verdict=verdict))
     assert (refusal.value.status, refusal.value.code) == (status, code)
+
+
+def test_a_rehearsal_must_have_been_refused_by_each_limit_in_turn() -> None:
+    """LiteLLM#27381: a limiter that was made and never asked."""
+
+    def refused_by(limit_name: LimitName) -> Answer:
+        state = LimitState(1, 1, 0)
+        return Answer(verdict="too_large", scope="key", limit_name=limit_name, state=state)
+
+    answers = [refused_by(limit_name) for limit_name in get_args(LimitName)]
+    require_rehearsed(answers)
+    elsewhere = replace(answers[-1], scope="user")
+    for wrong in ([], answers[:-1], [*answers, answers[0]], answers[::-1], [*answers[:-1], elsewhere]):
+        with pytest.raises(NotEnforced):
+            require_rehearsed(wrong)
+    verdicts: tuple[Verdict, ...] = ("held", "duplicate", "unknown_user", "lost")
+    for verdict in verdicts:
+        with pytest.raises(NotEnforced):
+            require_rehearsed([Answer(verdict=verdict), *answers[1:]])
