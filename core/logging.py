@@ -101,7 +101,6 @@ def render(event: _Event) -> bytes:
     """One line of JSON, without its line feed: control characters escaped, secrets taken out, causes included."""
     error = event.pop("exc_info", None)
     line: dict[str, object] = {
-        "at": datetime.now(UTC),
         "level": event.pop("level", "info"),
         "event": event.pop("event", ""),
         "logger": event.pop("logger", ""),
@@ -110,12 +109,13 @@ def render(event: _Event) -> bytes:
     }
     if error:
         line["exception"] = _traceback(error)
-    return _printable(redact_line(_encoded(redact_fields(line))))
+    return _printable(redact_line(_encoded({"at": datetime.now(UTC), **redact_fields(line)})))
 
 
 def _line(logger: _Writer, level: str, event: _Event) -> bytes:
     """structlog's last processor."""
-    return render({**event, "level": level, "logger": logger.name})
+    event["level"], event["logger"] = level, logger.name
+    return render(event)
 
 
 def _traceback(error: object) -> str:

@@ -69,7 +69,9 @@ def redact_fields(fields: Mapping[str, object]) -> dict[str, object]:
     for name, value in fields.items():
         # spelled out, for every line of the log comes through here: most values are numbers and short plain texts
         kind = type(value)
-        if kind is int or kind is float or kind is bool or value is None:
+        if kind is str:
+            redacted[str(name)] = REDACTED if _is_secret_name(str(name)) else redact_text(str(value))
+        elif kind is int or kind is float or kind is bool or value is None:
             redacted[str(name)] = value  # counts like `max_token` are no secrets
         else:
             redacted[str(name)] = _redact_named(str(name), value)

@@ -5,16 +5,19 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Final
 
 from llm_gateway.call import Call
 from llm_gateway.client import Client
 from llm_gateway.limits.ledger import CallTooLarge, LimitExceeded
 from llm_gateway.metrics import Metrics
 from llm_gateway.plan import Hop
-from llm_gateway.providers.contract import FailureKind, ProviderCall, ProviderFailure, Providers
+from llm_gateway.providers.contract import FailureKind, ProviderAnswer, ProviderCall, ProviderFailure, Providers
 from llm_gateway.routing.attempts import attempts, pause_before_next_s
 from llm_gateway.routing.cooldown import Cooldowns
 from llm_gateway.routing.retry_budget import RetryBudget
+
+MAX_WHOLE_BYTES: Final = 64 * 1024 * 1024  # two thousand embeddings of three thousand numbers, in base64
 
 
 @dataclass(slots=True, kw_only=True)
@@ -27,7 +30,7 @@ class Asking:
     retries: RetryBudget = field(default_factory=RetryBudget)
 
     async def ask(self, call: Call, client: Client, deadline_s: float) -> None:
-        """Some deployment has begun to answer.
+        """Some deployment has begun to answer, and is heard to the end where the answer is not streamed.
 
         Raises: the last ProviderFailure when none did; LimitExceeded, CallTooLarge when the last one left is too dear.
         """
@@ -97,7 +100,18 @@ class Asking:
                         headers=request.headers,
                     )
                 )
+                if not request.stream:
+                    call.whole = await _read_whole(call.answer)
         except TimeoutError as error:
             raise ProviderFailure(FailureKind.TIMED_OUT) from error
         finally:
             call.provider_s += clock() - asked_s
+
+
+async def _read_whole(answer: ProviderAnswer) -> bytes:
+    received = bytearray()
+    while piece := await answer.read():
+        received += piece
+        if len(received) > MAX_WHOLE_BYTES:
+            raise ProviderFailure(FailureKind.UNUSABLE)
+    return bytes(received)

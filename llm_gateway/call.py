@@ -12,7 +12,7 @@ from core.errors import ButtressError, InternalFault
 from core.logging import get_logger
 from llm_gateway import usage
 from llm_gateway.accounting import TokenCounts
-from llm_gateway.callers import Caller
+from llm_gateway.caller import Caller
 from llm_gateway.content.rules import CallRules
 from llm_gateway.keeping import Kept
 from llm_gateway.limits.ledger import Hold, Outcome, Usage
@@ -76,6 +76,7 @@ class Call:
         self.hop: Hop | None = None  # who was asked last
         self.asked = False  # it may be at work
         self.answer: ProviderAnswer | None = None
+        self.whole = b""  # the answer's bytes, where it is not streamed
         self.stream: StreamReader | None = None
         self.usage: Usage | None = None
         self.interruption: Interruption | None = None

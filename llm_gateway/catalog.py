@@ -114,6 +114,7 @@ class Catalog:
 
     def __init__(self, models: Iterable[PublicModel], unavailable: Iterable[str] = ()) -> None:
         self._models = {model.name: model for model in models}
+        self._with_fallbacks = {model.name: self._reached_from(model) for model in self._models.values()}
         self.unavailable = tuple(unavailable)
 
     def __iter__(self) -> Iterator[PublicModel]:
@@ -126,14 +127,17 @@ class Catalog:
             raise UnknownModel(name)
         return model
 
-    def with_fallbacks(self, model: PublicModel) -> list[PublicModel]:
+    def with_fallbacks(self, model: PublicModel) -> tuple[PublicModel, ...]:
         """The model, then those that may answer in its place, nearest first, each once."""
+        return self._with_fallbacks[model.name]
+
+    def _reached_from(self, model: PublicModel) -> tuple[PublicModel, ...]:
         found = [model]
         for one in found:
             found += [
                 self._models[name] for name in one.fallbacks if name in self._models and self._models[name] not in found
             ]
-        return found
+        return tuple(found)
 
     def secrets(self) -> list[str]:
         """Every provider's key and whatever else of theirs is secret, to be kept out of logs."""

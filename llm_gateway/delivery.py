@@ -16,7 +16,6 @@ from llm_gateway.providers.contract import FailureKind, ProviderAnswer, Provider
 from llm_gateway.wire.format import AnswerUnusable, StreamFault, StreamReader
 from llm_gateway.wire.headers import RawHeaders, usd
 
-MAX_WHOLE_BYTES: Final = 64 * 1024 * 1024  # two thousand embeddings of three thousand numbers, in base64
 # A chunk carries a token in an envelope of some hundred bytes; with the probabilities of twenty others, some thousand.
 _MAX_BYTES_A_TOKEN: Final = 8 * 1024
 _FREE_BYTES: Final = 1024 * 1024
@@ -54,21 +53,13 @@ class StreamTimeout(GatewayTimeout):
     default_message = "The model's provider stopped sending before the answer was complete. What came was charged."
 
 
-async def deliver_whole(call: Call, client: Client, *, deadline_s: float) -> None:
+async def deliver_whole(call: Call, client: Client) -> None:
     """The client has the answer, and the ledger is being told its usage.
 
     The answer does not wait until the books are on disk: what this process tells the ledger later comes later there,
     too, so the client's next call meets this one settled. Raises: ProviderFailure where there is none to pass on.
     """
-    hop, answer = _opened(call)
-    clock = asyncio.get_running_loop().time
-    asked_s = clock()
-    try:
-        async with asyncio.timeout_at(deadline_s):
-            raw = await _read_whole(answer)
-    except TimeoutError as error:
-        raise ProviderFailure(FailureKind.TIMED_OUT) from error
-    call.provider_s += clock() - asked_s
+    (hop, _), raw = _opened(call), call.whole
     try:
         whole = call.format.read_whole(raw)
     except AnswerUnusable as error:
@@ -128,15 +119,6 @@ async def deliver_stream(call: Call, client: Client, *, deadline_s: float) -> No
             return  # it accepts nothing; left unfinished, the transfer is broken off by the server
     await call.resolved()
     await client.end_stream()
-
-
-async def _read_whole(answer: ProviderAnswer) -> bytes:
-    received = bytearray()
-    while piece := await answer.read():
-        received += piece
-        if len(received) > MAX_WHOLE_BYTES:
-            raise ProviderFailure(FailureKind.UNUSABLE)
-    return bytes(received)
 
 
 async def _first_piece(call: Call, deadline_s: float) -> bytes:

@@ -21,6 +21,7 @@ import asyncpg
 from core.errors import ButtressError, Unavailable
 from core.logging import get_logger
 from core.postgres import database_errors, lend
+from llm_gateway.caller import Caller, Policy
 
 if TYPE_CHECKING:
     Pool = asyncpg.Pool[asyncpg.Record]
@@ -59,19 +60,10 @@ class Question:
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """The database's answer: `verdict` is `found`, or says why not; the rest are columns of gateway.find_callers."""
+    """The database's answer: the caller, or why there is none (gateway.find_callers lists the verdicts)."""
 
     verdict: str
-    user_id: UUID | None
-    key_id: UUID | None
-    workspace_id: UUID | None
-    models: frozenset[str] | None
-    endpoints: frozenset[str] | None
-    max_output_tokens: int | None
-    max_choices: int | None
-    redact: bool
-    redact_answers: bool
-    store_content: bool
+    caller: Caller | None = None
 
 
 class _Asked:
@@ -217,11 +209,10 @@ class PostgresDirectory(Directory):
 
 
 def _entry(row: asyncpg.Record) -> Entry:
-    return Entry(
-        verdict=row["verdict"],
-        user_id=row["user_id"],
-        key_id=row["key_id"],
-        workspace_id=row["workspace_id"],
+    """Made whole here, once: it answers every call of the next second."""
+    if row["verdict"] != "found":
+        return Entry(row["verdict"])
+    policy = Policy(
         models=_names(row["models"]),
         endpoints=_names(row["endpoints"]),
         max_output_tokens=row["max_output_tokens"],
@@ -230,6 +221,7 @@ def _entry(row: asyncpg.Record) -> Entry:
         redact_answers=row["redact_answers"],
         store_content=row["store_content"],
     )
+    return Entry("found", Caller(row["user_id"], row["key_id"], row["workspace_id"], policy))
 
 
 def _names(names: Sequence[str] | None) -> frozenset[str] | None:

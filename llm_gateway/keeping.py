@@ -11,7 +11,7 @@ from llm_gateway.cache.answers import MAX_ANSWER_BYTES, is_final, may_be_cached
 from llm_gateway.cache.key import CacheKey, CacheKeys
 from llm_gateway.cache.postgres import PostgresCache
 from llm_gateway.cache.wish import HEADER, wished_age_s
-from llm_gateway.callers import Caller
+from llm_gateway.caller import Caller
 from llm_gateway.catalog import PublicModel
 from llm_gateway.client import Client
 from llm_gateway.content.store import PostgresContents, StoredCall

@@ -11,7 +11,7 @@ from llm_gateway.wire.models import ANTHROPIC_MODELS, OPENAI_MODELS, ModelShape
 
 if TYPE_CHECKING:
     from core.asgi import Scope
-    from llm_gateway.callers import Policy
+    from llm_gateway.caller import Policy
     from llm_gateway.catalog import Catalog, PublicModel
     from llm_gateway.client import Client
     from llm_gateway.pipeline import Pipeline

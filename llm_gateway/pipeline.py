@@ -19,7 +19,8 @@ from core.errors import ButtressError
 from core.logging import get_logger
 from llm_gateway.asking import Asking
 from llm_gateway.call import Call, error_of_interruption
-from llm_gateway.callers import Caller, Callers, EndpointNotAllowed, ModelNotAllowed
+from llm_gateway.caller import Caller, EndpointNotAllowed, ModelNotAllowed
+from llm_gateway.callers import Callers
 from llm_gateway.catalog import Catalog, EndpointUnanswered, PublicModel
 from llm_gateway.client import Client
 from llm_gateway.content.hooks import About, ContentDenied, ContentRuleFailed
@@ -205,7 +206,7 @@ class Pipeline:
             if call.request.stream:
                 await deliver_stream(call, client, deadline_s=deadline_s)
             else:
-                await deliver_whole(call, client, deadline_s=deadline_s)
+                await deliver_whole(call, client)
         except ProviderFailure as failure:
             log.warning(
                 "provider_failed",

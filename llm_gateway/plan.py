@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 
 from core.errors import InvalidInput
 from llm_gateway.accounting import most_nano_usd
-from llm_gateway.callers import Policy
+from llm_gateway.caller import Policy
 from llm_gateway.catalog import Deployment, PublicModel
 from llm_gateway.limits.estimate import Estimate, ModelBounds
 from llm_gateway.routing.choose import Route

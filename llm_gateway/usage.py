@@ -92,7 +92,9 @@ def _priced(hop: Hop, counts: TokenCounts, service: str | None, *, estimated: bo
 
 def _by_age(hop: Hop, counts: TokenCounts) -> TokenCounts:
     """A translated answer says what was written to a cache, and not for how long: for as long as was asked."""
+    if not counts.cache_write_5m or counts.cache_write_1h:
+        return counts
     asked = {name for name, _ in hop.estimate.classes}
-    if not counts.cache_write_5m or counts.cache_write_1h or "cache_write_1h" not in asked or "cache_write_5m" in asked:
+    if "cache_write_1h" not in asked or "cache_write_5m" in asked:
         return counts
     return replace(counts, cache_write_5m=0, cache_write_1h=counts.cache_write_5m)

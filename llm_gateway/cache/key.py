@@ -11,7 +11,7 @@ from uuid import UUID
 
 import orjson
 
-from llm_gateway.callers import Caller
+from llm_gateway.caller import Caller
 from llm_gateway.wire.format import FormatRequest
 
 # Of everything that goes into a key: answers of another layout are not found any more.

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, Protocol
 
 from core.errors import InvalidInput, Unavailable
-from llm_gateway.callers import Caller
+from llm_gateway.caller import Caller
 
 Body = dict[str, Any]  # Any: whatever JSON the client or the provider sent
 

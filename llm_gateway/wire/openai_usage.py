@@ -9,6 +9,8 @@ from typing import Final
 
 from llm_gateway.accounting import TokenCounts
 
+# Where vendors have tokens that went through a cache, beside the details that OpenAI has.
+_CACHE_FIELDS: Final = ("cache_creation_input_tokens", "cache_read_input_tokens", "prompt_cache_hit_tokens")
 # A figure beyond this is a provider's mistake, not somebody's usage.
 MAX_REPORTED_TOKENS: Final = 1_000_000_000
 
@@ -25,10 +27,14 @@ def read_usage(raw: object) -> TokenCounts | None:
     prompt, completion = count(raw.get("prompt_tokens")), count(raw.get("completion_tokens"))
     if prompt is None or completion is None:
         return None
+    of_prompt, of_output = _object(raw.get("prompt_tokens_details")), _object(raw.get("completion_tokens_details"))
+    if raw.get("total_tokens") == prompt + completion and not (
+        any(of_prompt.values()) or any(of_output.values()) or any(map(raw.get, _CACHE_FIELDS))
+    ):
+        return TokenCounts(input=prompt, output=completion)  # as most answers are
     apart = sum(count(raw.get(name)) or 0 for name in ("cache_creation_input_tokens", "cache_read_input_tokens"))
     prompt += apart if apart > prompt else 0
     output = max(completion, (count(raw.get("total_tokens")) or 0) - prompt)
-    of_prompt, of_output = _object(raw.get("prompt_tokens_details")), _object(raw.get("completion_tokens_details"))
     write_5m, write_1h, audio_in, cached = shares(
         prompt, *_cache_writes(raw, of_prompt), of_prompt.get("audio_tokens"), _cached(raw, of_prompt)
     )

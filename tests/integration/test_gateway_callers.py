@@ -11,7 +11,8 @@ from core.errors import ButtressError, InvalidInput, NotAllowed, NotAuthenticate
 from core.postgres import close_pool, open_pool
 from core.tokens import TokenVerifier
 from llm_gateway import directory as directory_module
-from llm_gateway.callers import Caller, Callers, Policy
+from llm_gateway.caller import Caller, Policy
+from llm_gateway.callers import Callers
 from llm_gateway.directory import CALLERS_A_QUESTION, FRESH_S, QUESTIONS_AT_ONCE, Entry, PostgresDirectory, Question
 from llm_gateway.keys import KeyRing, NewKey
 from tests.support.api_keys import add_secret, new_key, ring_of

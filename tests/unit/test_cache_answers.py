@@ -13,7 +13,7 @@ from core.errors import InvalidInput
 from llm_gateway.cache.answers import is_final, may_be_cached
 from llm_gateway.cache.key import CacheKeys
 from llm_gateway.cache.wish import MAX_AGE_S, wished_age_s
-from llm_gateway.callers import Caller, Policy
+from llm_gateway.caller import Caller, Policy
 from llm_gateway.wire.format import FormatRequest
 
 USER, WORKSPACE = UUID(int=1), UUID(int=2)

@@ -8,7 +8,7 @@ from uuid import UUID
 
 import pytest
 
-from llm_gateway.callers import Caller, Policy
+from llm_gateway.caller import Caller, Policy
 from llm_gateway.content.hooks import (
     About,
     AnswerWithheld,

@@ -8,7 +8,7 @@ import orjson
 import pytest
 
 from core.errors import InvalidInput
-from llm_gateway.callers import Policy
+from llm_gateway.caller import Policy
 from llm_gateway.catalog import Catalog, PublicModel
 from llm_gateway.limits.estimate import ModelBounds
 from llm_gateway.model_list import usable_models

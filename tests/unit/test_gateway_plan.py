@@ -7,7 +7,7 @@ import orjson
 import pytest
 
 from core.errors import InvalidInput
-from llm_gateway.callers import Policy
+from llm_gateway.caller import Policy
 from llm_gateway.catalog import Catalog
 from llm_gateway.plan import Plan, plan_call
 from llm_gateway.routing.choose import order_routes

@@ -8,7 +8,7 @@ import pytest
 
 from core.errors import InvalidInput
 from llm_gateway.accounting import ServiceUnpriced
-from llm_gateway.callers import Policy
+from llm_gateway.caller import Policy
 from llm_gateway.catalog import Catalog
 from llm_gateway.limits.estimate import Estimate
 from llm_gateway.plan import Plan, plan_call

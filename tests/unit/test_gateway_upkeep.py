@@ -12,7 +12,8 @@ from core.tokens import TokenVerifier
 from llm_gateway.asking import Asking
 from llm_gateway.cache.key import CacheKeys
 from llm_gateway.call import Call, Interruption
-from llm_gateway.callers import Caller, Callers
+from llm_gateway.caller import Caller
+from llm_gateway.callers import Callers
 from llm_gateway.catalog import Catalog
 from llm_gateway.catalog_load import load_catalog
 from llm_gateway.content.hooks import About
