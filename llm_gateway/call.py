@@ -15,7 +15,7 @@ from llm_gateway.accounting import TokenCounts
 from llm_gateway.caller import Caller
 from llm_gateway.content.rules import CallRules
 from llm_gateway.keeping import Kept
-from llm_gateway.limits.ledger import Hold, Outcome, Usage
+from llm_gateway.limits.ledger import CallTooLarge, Hold, LimitExceeded, Outcome, Usage
 from llm_gateway.observation import CallRecord
 from llm_gateway.plan import Hop, Plan
 from llm_gateway.providers.contract import FailureKind, ProviderAnswer, ProviderFailure
@@ -58,6 +58,7 @@ class Call:
         charge: Charge,
         rules: CallRules,
         kept: Kept,
+        refusal: LimitExceeded | CallTooLarge | None = None,
         began_s: float,
         traceparent: str | None = None,
     ) -> None:
@@ -68,6 +69,7 @@ class Call:
         self.charge = charge
         self.rules = rules
         self.kept = kept
+        self.refusal = refusal  # nothing is held, and nobody may be asked
         self.began_s = began_s  # of perf_counter
         self.traceparent = traceparent
         self.first_output_s: float | None = None  # since then

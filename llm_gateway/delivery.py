@@ -70,23 +70,29 @@ async def deliver_whole(call: Call, client: Client) -> None:
         else usage.unreported(hop, text_bytes=whole.text_bytes)
     )
     call.settle(used)
-    given = await call.rules.answer(whole.body or raw)
+    came = whole.body or raw
+    call.kept.came(came)
+    given = await call.rules.answer(came)
     call.kept.passed(given)
     client.provider_s = call.provider_s
     await client.answer_json(200, given, [*_notes(hop), (b"x-buttress-cost-usd", usd(used.cost_nano_usd))])
 
 
 async def deliver_again(call: Call, client: Client, answer: bytes) -> None:
-    """The client has an answer that was given before, as it was given then; the ledger has a call that cost nothing."""
+    """The client has an answer that came before, by today's rules; the ledger has a call that cost nothing.
+
+    Raises: ContentDenied, AnswerWithheld.
+    """
     call.settle(Usage(counts=NO_TOKENS, cost_nano_usd=0, outcome="cached", endpoint=call.format.endpoint))
-    call.kept.passed(answer)
+    given = await (call.rules.whole_stream(answer) if call.request.stream else call.rules.answer(answer))
+    call.kept.passed(given)
     headers: RawHeaders = [(b"x-buttress-cost-usd", usd(0))]
     if not call.request.stream:
-        await client.answer_json(200, answer, headers)
+        await client.answer_json(200, given, headers)
         return
     call.first_output_s = call.age_s()
     await client.begin_stream(headers)
-    await client.send(answer)
+    await client.send(given)
     await call.resolved()
     await client.end_stream()
 
@@ -129,7 +135,7 @@ async def _first_piece(call: Call, deadline_s: float) -> bytes:
     try:
         async with asyncio.timeout_at(min(deadline_s, asked_s + hop.deployment.timeouts.first_byte_s)):
             while piece := await answer.read():
-                passed = call.rules.feed(stream.feed(piece))
+                passed = _by_the_rules(call, stream.feed(piece))
                 if passed:
                     return passed
                 if stream.fault is not None:
@@ -156,7 +162,7 @@ async def _pass_on(call: Call, client: Client, first: bytes, deadline_s: float) 
                     return OutputLimitReached()
                 clock.reschedule(min(now_s() + (_AFTER_DONE_S if stream.ended else idle_s), deadline_s))
                 piece = await answer.read()
-                passed = call.rules.feed(stream.feed(piece)) if piece else _rest(call, stream)
+                passed = _by_the_rules(call, stream.feed(piece)) if piece else _rest(call, stream)
                 if passed:
                     sent_bytes += len(passed)
                     await client.send(passed)
@@ -174,8 +180,13 @@ async def _pass_on(call: Call, client: Client, first: bytes, deadline_s: float) 
     return None if stream.complete else StreamCut()
 
 
+def _by_the_rules(call: Call, piece: bytes) -> bytes:
+    call.kept.came(piece)
+    return call.rules.feed(piece)
+
+
 def _rest(call: Call, stream: StreamReader) -> bytes:
-    return call.rules.feed(stream.end()) + call.rules.end()
+    return _by_the_rules(call, stream.end()) + call.rules.end()
 
 
 def _notes(hop: Hop) -> RawHeaders:

@@ -22,20 +22,16 @@ _STATE: Final = b"x-buttress-cache"
 
 
 @dataclass(slots=True)
-class Kept:
-    """One call's answer as the client gets it, remembered only if somebody will want it."""
+class Remembered:
+    """Bytes as they pass by, or their beginning where they are too many."""
 
-    key: CacheKey | None = None
-    ttl_s: int = 0
-    hit: bytes | None = None  # the answer, given before
-    wants_content: bool = False
     is_cut: bool = False
     _pieces: list[bytes] = field(default_factory=list)
     _size: int = 0
 
-    def passed(self, piece: bytes) -> None:
-        """The client was given this."""
-        if self.is_cut or not (self.wants_content or (self.key is not None and self.hit is None)):
+    def add(self, piece: bytes) -> None:
+        """This has passed."""
+        if self.is_cut:
             return
         self._size += len(piece)
         if self._size > MAX_ANSWER_BYTES:
@@ -43,9 +39,34 @@ class Kept:
         else:
             self._pieces.append(piece)
 
-    def answer(self) -> bytes:
-        """All of it, or its beginning where it was cut."""
+    def joined(self) -> bytes:
+        """All of it, or its beginning."""
         return b"".join(self._pieces)
+
+
+@dataclass(slots=True)
+class Kept:
+    """One call's answer, remembered only if somebody will want it: for the cache as it came, before rules about content
+    (whoever is given it again is given it by the rules of that moment), for the store as the client got it.
+
+    `max_age_s`: how old an answer given before may be, and how long a new one is kept; None: every answer is new.
+    """
+
+    max_age_s: int | None = None
+    key: CacheKey | None = None
+    hit: bytes | None = None  # the answer as it came, once before
+    came_whole: Remembered | None = None
+    given: Remembered | None = None
+
+    def came(self, piece: bytes) -> None:
+        """The provider's answer has this."""
+        if self.came_whole is not None:
+            self.came_whole.add(piece)
+
+    def passed(self, piece: bytes) -> None:
+        """The client was given this."""
+        if self.given is not None:
+            self.given.add(piece)
 
 
 class Keeper:
@@ -59,29 +80,31 @@ class Keeper:
         self._cache = cache
         self._contents = contents
 
-    async def look_up(
-        self, client: Client, caller: Caller, endpoint: str, request: FormatRequest, model: PublicModel
-    ) -> Kept:
-        """What was answered before, if the call wants that and there is such an answer.
-
-        Raises: InvalidInput for a header that says nothing we know.
-        """
+    def wishes(self, client: Client, caller: Caller, model: PublicModel) -> Kept:
+        """What the call wants of us. Raises: InvalidInput for a header that says nothing we know."""
         wants_content = caller.policy.store_content and caller.workspace_id is not None and self._contents is not None
         max_age_s = wished_age_s(client.header(HEADER), model.cache_ttl_s)
-        if self._cache is None or max_age_s is None or not may_be_cached(endpoint, request):
-            return Kept(wants_content=wants_content)
-        key = self._keys.make(caller, endpoint, request)
-        hit = await self._cache.find(key, max_age_s=max_age_s)
-        client.standing.append((_STATE, b"miss" if hit is None else b"hit"))
-        return Kept(key=key, ttl_s=max_age_s, hit=hit, wants_content=wants_content)
+        return Kept(max_age_s=None if self._cache is None else max_age_s, given=Remembered() if wants_content else None)
+
+    async def look_up(self, kept: Kept, client: Client, caller: Caller, endpoint: str, request: FormatRequest) -> None:
+        """`kept` has what was answered before, if the call wants that and there is such an answer."""
+        if self._cache is None or kept.max_age_s is None or not may_be_cached(endpoint, request):
+            return
+        kept.key = self._keys.make(caller, endpoint, request)
+        kept.hit = await self._cache.find(kept.key, max_age_s=kept.max_age_s)
+        client.standing.append((_STATE, b"miss" if kept.hit is None else b"hit"))
+        if kept.hit is None:
+            kept.came_whole = Remembered()
 
     def keep(
         self, kept: Kept, *, call_id: str, caller: Caller, endpoint: str, request: FormatRequest, is_complete: bool
     ) -> None:
         """What is to outlive the call is being written. `is_complete`: nothing was cut, and nothing failed."""
-        if kept.key is not None and kept.hit is None and is_complete and not kept.is_cut:
-            self._tasks.start(self._cache_final(kept.key, kept, endpoint, request), name=f"cache {call_id}")
-        if kept.wants_content and caller.workspace_id is not None and self._contents is not None:
+        answer = kept.came_whole
+        if kept.key is not None and answer is not None and is_complete and not answer.is_cut:
+            work = self._cache_final(kept.key, answer, kept.max_age_s or 0, endpoint, request)
+            self._tasks.start(work, name=f"cache {call_id}")
+        if kept.given is not None and caller.workspace_id is not None and self._contents is not None:
             stored = StoredCall(
                 workspace_id=caller.workspace_id,
                 call_id=call_id,
@@ -90,12 +113,14 @@ class Keeper:
                 model=request.model,
                 is_stream=request.stream,
                 request=orjson.dumps(request.body),
-                answer=kept.answer(),
-                answer_is_cut=kept.is_cut or not is_complete,
+                answer=kept.given.joined(),
+                answer_is_cut=kept.given.is_cut or not is_complete,
             )
             self._tasks.start(self._contents.store(stored), name=f"store {call_id}")
 
-    async def _cache_final(self, key: CacheKey, kept: Kept, endpoint: str, request: FormatRequest) -> None:
-        answer = kept.answer()
-        if self._cache is not None and is_final(endpoint, stream=request.stream, raw=answer):
-            await self._cache.store(key, answer, ttl_s=kept.ttl_s)
+    async def _cache_final(
+        self, key: CacheKey, answer: Remembered, ttl_s: int, endpoint: str, request: FormatRequest
+    ) -> None:
+        raw = answer.joined()
+        if self._cache is not None and is_final(endpoint, stream=request.stream, raw=raw):
+            await self._cache.store(key, raw, ttl_s=ttl_s)

@@ -1,9 +1,9 @@
 """One call from first byte to settlement, in order, whatever format it is written in. Read this file first.
 
 who          the credential, before a byte of the body is read
-what         the body, the model in the catalogue, what rules about content make of it, the most it may use
-before       whether the same was answered before, and may be again: then nothing but the request itself is charged
-hold         every limit is charged for that most, or the call is refused, before a provider hears of it
+what         the body, the model in the catalogue, the most it may use
+hold         every limit is charged for that most, or the call is refused, before anybody works for it
+prepare      what rules about content make of it; whether the same was answered before: then only the request is charged
 ask          a deployment; another only while nothing was answered and the last one did no work
 answer       bytes as they come
 settle       what was used; in a task of its own, so that no disconnect, fault or shutdown gets in between
@@ -14,8 +14,9 @@ from __future__ import annotations
 import asyncio
 from dataclasses import dataclass, field, replace
 from time import perf_counter
+from typing import Final
 
-from core.errors import ButtressError
+from core.errors import ButtressError, InvalidInput
 from core.logging import get_logger
 from llm_gateway.asking import Asking
 from llm_gateway.call import Call, error_of_interruption
@@ -23,17 +24,17 @@ from llm_gateway.caller import Caller, EndpointNotAllowed, ModelNotAllowed
 from llm_gateway.callers import Callers
 from llm_gateway.catalog import Catalog, EndpointUnanswered, PublicModel
 from llm_gateway.client import Client
-from llm_gateway.content.hooks import About, ContentDenied, ContentRuleFailed
+from llm_gateway.content.hooks import About, ContentRuleFailed
 from llm_gateway.content.rules import ContentRules
 from llm_gateway.delivery import deliver_again, deliver_stream, deliver_whole
 from llm_gateway.directory import FRESH_S
 from llm_gateway.keeping import Keeper
-from llm_gateway.limits.ledger import CallTooLarge, Hold, HoldRequest, Ledger, LimitExceeded
+from llm_gateway.limits.ledger import CallTooLarge, Hold, HoldLost, HoldRequest, Ledger, LimitExceeded
 from llm_gateway.metrics import Metrics
 from llm_gateway.observation import Observer
 from llm_gateway.plan import Plan, plan_call
 from llm_gateway.providers.contract import ProviderFailure
-from llm_gateway.recount import counted_plan
+from llm_gateway.recount import counted_plan, counted_where_known
 from llm_gateway.routing.choose import order_routes
 from llm_gateway.settlement import Charge, DetachedTasks
 from llm_gateway.times import Times
@@ -41,6 +42,9 @@ from llm_gateway.wire.errors import ShuttingDown, error_of_failure
 from llm_gateway.wire.format import Format, FormatRequest
 
 log = get_logger(__name__)
+
+# Rules about content work on so much of a request, a few milliseconds, for somebody who has nothing left to spend.
+MOST_FOR_NOTHING_BYTES: Final = 32 * 1024
 
 
 @dataclass(slots=True, kw_only=True)
@@ -92,12 +96,15 @@ class Pipeline:
         rules = self.rules.about(
             About(call_id=call_id, caller=caller, endpoint=format_.endpoint, model=model.name, stream=request.stream)
         )
-        body = await rules.request(request.body)
-        if body is not request.body:
-            request = replace(request, body=body)
-        kept = await self.keeper.look_up(client, caller, format_.endpoint, request, model)
-        plan = Plan(()) if kept.hit is not None else self._plan(format_, caller, request, model)
-        plan, hold, charge = await self._hold(caller, request, plan, call_id)
+        kept = self.keeper.wishes(client, caller, model)
+        plan, refusal = self._plan(format_, caller, request, model), None
+        try:
+            plan, hold, charge = await self._hold(caller, request, plan, call_id)
+        except (LimitExceeded, CallTooLarge) as error:
+            if kept.max_age_s is None or not _may_look_up(error, bool(rules), len(raw)):
+                raise
+            refusal = error
+            plan, hold, charge = await self._hold(caller, request, Plan(()), call_id)
         client.limits = format_.dialect.limit_headers(hold.requests, hold.tokens)
         return Call(
             caller=caller,
@@ -107,6 +114,7 @@ class Pipeline:
             charge=charge,
             rules=rules,
             kept=kept,
+            refusal=refusal,
             began_s=client.began_s,
             traceparent=client.header(b"traceparent"),
         )
@@ -196,12 +204,35 @@ class Pipeline:
             is_complete=is_complete,
         )
 
-    async def _ask_and_answer(self, call: Call, client: Client) -> None:
+    async def _prepare(self, call: Call, client: Client) -> None:
+        """The request is what the rules about content made of it; what was answered to that before has been looked for.
+
+        Raises: ContentDenied, ContentRuleFailed; the refusal of a call that may only be answered as before;
+        InvalidInput for what the rules made of it.
+        """
+        endpoint, body = call.format.endpoint, await call.rules.request(call.request.body)
+        changed = body is not call.request.body
+        if changed:
+            call.request = replace(call.request, body=body)
+        await self.keeper.look_up(call.kept, client, call.caller, endpoint, call.request)
         if call.kept.hit is not None:
-            await deliver_again(call, client, call.kept.hit)
             return
-        deadline_s = asyncio.get_running_loop().time() + call.plan.hops[0].deployment.timeouts.total_s
+        if call.refusal is not None:
+            raise call.refusal
+        if changed:
+            plan = self._plan(call.format, call.caller, call.request, self.catalog.find(call.request.model))
+            if call.needs_more(plan.hops[0]):  # the bytes grew, or were counted for the hold
+                plan = await counted_where_known(plan, body)
+            call.plan = plan
+
+    async def _ask_and_answer(self, call: Call, client: Client) -> None:
         try:
+            if call.rules or call.kept.max_age_s is not None:
+                await self._prepare(call, client)
+            if call.kept.hit is not None:
+                await deliver_again(call, client, call.kept.hit)
+                return
+            deadline_s = asyncio.get_running_loop().time() + call.plan.hops[0].deployment.timeouts.total_s
             await self.asking.ask(call, client, deadline_s)
             if call.request.stream:
                 await deliver_stream(call, client, deadline_s=deadline_s)
@@ -219,13 +250,13 @@ class Pipeline:
             call.fail(failure)
             await call.resolved()
             raise error_of_failure(failure) from failure
-        except (ContentDenied, ContentRuleFailed):
+        except (LimitExceeded, CallTooLarge) as refusal:  # of what is dearer than was held; nobody did any work
+            self.metrics.limit_reached(scope=refusal.scope, limit=refusal.limit_name)
+            client.limits = []  # the refusal says how they stand
             call.abandon("cut")
             await call.resolved()
             raise
-        except (LimitExceeded, CallTooLarge) as refusal:  # of a dearer fallback, after nobody before it did any work
-            self.metrics.limit_reached(scope=refusal.scope, limit=refusal.limit_name)
-            client.limits = []  # the refusal says how they stand
+        except (InvalidInput, ContentRuleFailed, HoldLost):  # ContentDenied is one
             call.abandon("cut")
             await call.resolved()
             raise
@@ -236,3 +267,9 @@ class Pipeline:
             call.survive()
             call.abandon("cut")
             raise error_of_interruption(interruption) from None
+
+
+def _may_look_up(refusal: LimitExceeded | CallTooLarge, has_rules: bool, body_bytes: int) -> bool:
+    """Whether who cannot pay may be given an answer that was paid for before: rules work on a short request only."""
+    is_rate = refusal.limit_name in {"requests_per_minute", "calls_in_flight"}
+    return not is_rate and (not has_rules or body_bytes <= MOST_FOR_NOTHING_BYTES)

@@ -29,6 +29,11 @@ async def counted_plan(plan: Plan, body: object, refusal: LimitExceeded | CallTo
     """
     if not plan.hops or not _countable(plan.hops[0]) or not _may_fit(plan.hops[0], refusal):
         return None
+    return await counted_where_known(plan, body)
+
+
+async def counted_where_known(plan: Plan, body: object) -> Plan:
+    """The plan with the text of its prompt counted for every deployment whose vocabulary is known."""
     text_tokens: dict[str, int] = {}
     hops: list[Hop] = []
     for hop in plan.hops:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 from uuid import uuid4
 
 import asyncpg
@@ -13,7 +14,7 @@ import pytest
 from tests.support.callers import Caller, Team, make_team, new_caller
 from tests.support.eventually import eventually
 from tests.support.fake_provider import FakeProvider, Step, ToolCall
-from tests.support.gateway_ledger import open_holds, usage_rows
+from tests.support.gateway_ledger import none_held, open_holds, set_limits, usage_rows
 from tests.support.gateway_server import MODELS_TOML, GatewayServer, gateway_on
 from tests.support.stack import RunningStack
 
@@ -33,10 +34,19 @@ ENDPOINTS: dict[str, dict[str, object]] = {
 MODEL_OF = {"/chat/completions": "fake/chat", "/messages": "fake/claude", "/responses": "fake/chat"}
 
 
+def withdrawn_words(stack: RunningStack) -> Path:
+    """The words of which none may be in an answer any more."""
+    return stack.state_dir / "withdrawn-words"
+
+
 @pytest.fixture(scope="module")
 def server(stack: RunningStack, fake_provider: FakeProvider) -> Iterator[GatewayServer]:
-    hooks = "tests.support.content_hooks:ForbidsAWord, tests.support.content_hooks:Breaks"
-    environment = {"BUTTRESS_CONTENT_HOOKS": hooks}
+    hooks = ("ForbidsAWord", "Breaks", "Lengthens", "Hangs", "Withdraws")
+    withdrawn_words(stack).write_text("")
+    environment = {
+        "BUTTRESS_CONTENT_HOOKS": ", ".join(f"tests.support.content_hooks:{hook}" for hook in hooks),
+        "WITHDRAWN_WORDS": str(withdrawn_words(stack)),
+    }
     with gateway_on(
         stack, fake_provider, name="gateway-content", models_toml=MODELS_TOML + ALIASES, extra_environment=environment
     ) as running:
@@ -66,6 +76,23 @@ async def ask(
     headers = {"x-buttress-workspace": str(team.workspace_id), "anthropic-version": "2023-06-01"}
     async with server.http(caller) as client:
         return await client.post(path, json={"model": MODEL_OF[path], **body}, headers=headers)
+
+
+async def ask_again(server: GatewayServer, team: Team, body: Mapping[str, object]) -> httpx.Response:
+    """The member's call, for which an answer that was given before will do."""
+    headers = {"x-buttress-workspace": str(team.workspace_id), "x-buttress-cache": "max-age=600"}
+    async with server.http(team.member) as client:
+        return await client.post("/chat/completions", json={"model": "fake/chat", **body}, headers=headers)
+
+
+async def cached(database: asyncpg.Connection, team: Team, *, count: int) -> None:
+    """So many answers of the team's are in the cache (storing takes a moment)."""
+
+    async def they_are() -> bool:
+        query = "select count(*) from gateway.cached_answers where tenant_id = $1"
+        return int(await database.fetchval(query, team.workspace_id)) == count
+
+    await eventually(they_are)
 
 
 def prompts(fake_provider: FakeProvider) -> str:
@@ -208,8 +235,8 @@ async def test_what_a_plan_allows_is_the_most_that_a_provider_is_asked_for(
 
 
 @pytest.mark.parametrize("stream", [False, True])
-async def test_a_rule_of_the_operators_refuses_a_question_before_anything_is_held(
-    *, server: GatewayServer, team: Team, fake_provider: FakeProvider, stream: bool
+async def test_a_rule_of_the_operators_refuses_a_question_for_nothing_but_a_request(
+    *, server: GatewayServer, team: Team, database: asyncpg.Connection, fake_provider: FakeProvider, stream: bool
 ) -> None:
     body = {"messages": [{"role": "user", "content": "forbidden-question"}], "stream": stream}
     refused = await ask(server, team.member, body, team=team)
@@ -218,6 +245,131 @@ async def test_a_rule_of_the_operators_refuses_a_question_before_anything_is_hel
     assert error["message"] == "This question is not allowed here."
     assert refused.headers["x-should-retry"] == "false"
     assert fake_provider.bill().counts.requests == 0
+    [row] = await usage_rows(database, team.member, count=1)
+    assert (row["state"], row["cost_nano_usd"]) == ("voided", 0)
+    await none_held(database, team.member)
+
+
+@pytest.mark.parametrize("limits", [{"nano_usd_per_month": 0}, {"requests_per_minute": 0}, {"tokens_per_day": 5}])
+async def test_no_rule_works_for_who_is_over_their_limits(
+    server: GatewayServer, team: Team, database: asyncpg.Connection, limits: dict[str, int]
+) -> None:
+    await set_limits(database, team.member, **limits)
+    for said in ("forbidden-question", "hang-the-rule", "break-the-rule"):
+        body = {"messages": [{"role": "user", "content": said}]}
+        refused = await ask(server, team.member, body, team=team)
+        assert refused.json()["error"]["code"] in {"call_exceeds_limit", "insufficient_quota"}, refused.text
+
+
+@pytest.mark.parametrize("stream", [False, True])
+async def test_who_has_nothing_left_is_given_a_short_answer_of_before_and_no_rule_works_for_a_long_question(
+    *, server: GatewayServer, team: Team, database: asyncpg.Connection, fake_provider: FakeProvider, stream: bool
+) -> None:
+    short = {"messages": [{"role": "user", "content": "Hi."}], "stream": stream}
+    long = {"messages": [{"role": "user", "content": "forbidden-question " * 2000}], "stream": stream}
+    first = await ask_again(server, team, short)
+    await cached(database, team, count=1)
+    await set_limits(database, team.member, nano_usd_per_month=1)
+    assert (await ask_again(server, team, short)).content == first.content
+    refused = await ask_again(server, team, long)
+    assert refused.json()["error"]["code"] in {"call_exceeds_limit", "insufficient_quota"}
+    missed = await ask_again(server, team, {"messages": [{"role": "user", "content": "Something new."}]})
+    assert missed.json()["error"]["code"] in {"call_exceeds_limit", "insufficient_quota"}
+    assert missed.headers["x-buttress-cache"] == "miss"
+    assert fake_provider.bill().counts.requests == 1
+    await none_held(database, team.member)
+
+
+async def test_what_a_rule_makes_longer_is_held_for_before_it_is_sent(
+    server: GatewayServer, team: Team, database: asyncpg.Connection, fake_provider: FakeProvider
+) -> None:
+    await set_limits(database, team.member, nano_usd_per_month=5_000_000)
+    body = {"messages": [{"role": "user", "content": "please-lengthen"}], "max_tokens": 5}
+    refused = await ask(server, team.member, body, team=team)  # by its bytes: nobody knows this model's tokens
+    assert refused.json()["error"]["code"] == "call_exceeds_limit"
+    assert fake_provider.bill().counts.requests == 0
+    counted = await ask(server, team.member, {**body, "model": "fake/priced"}, team=team)
+    assert counted.status_code == 200, counted.text
+    _, row = await usage_rows(database, team.member, count=2)
+    assert row["held_nano_usd"] >= row["cost_nano_usd"] >= 2_000_000
+    await none_held(database, team.member)
+
+
+async def test_what_was_counted_to_be_held_is_counted_again_once_it_is_redacted(
+    server: GatewayServer, team: Team, database: asyncpg.Connection, fake_provider: FakeProvider
+) -> None:
+    await settle_on(database, team, redact=True)
+    await set_limits(database, team.member, nano_usd_per_month=5_000_000)
+    text = "word " * 2000 + "jane@example.com"
+    body = {"model": "fake/priced", "messages": [{"role": "user", "content": text}], "max_tokens": 5}
+    answer = await ask(server, team.member, body, team=team)
+    assert answer.status_code == 200, answer.text
+    assert "word [EMAIL]" in prompts(fake_provider)
+
+
+async def test_an_answer_of_before_is_given_by_todays_rules(
+    server: GatewayServer, stack: RunningStack, team: Team, database: asyncpg.Connection, fake_provider: FakeProvider
+) -> None:
+    fake_provider.script(Step(text="It was marmalade.", times=0))
+    bodies_ = [{"messages": [{"role": "user", "content": "Hi."}], "stream": stream} for stream in (False, True)]
+    for body in bodies_:
+        assert "marmalade" in (await ask_again(server, team, body)).text
+    await cached(database, team, count=2)
+    withdrawn_words(stack).write_text("marmalade")
+    try:
+        for body in bodies_:
+            denied = await ask_again(server, team, body)
+            assert (denied.status_code, denied.json()["error"]["code"]) == (400, "content_denied")
+            assert denied.headers["x-buttress-cache"] == "hit"
+    finally:
+        withdrawn_words(stack).write_text("")
+    assert fake_provider.bill().counts.requests == 2
+    rows = await usage_rows(database, team.member, count=4)
+    assert [row["outcome"] for row in rows] == ["ok", "ok", "cached", "cached"]
+
+
+@pytest.mark.parametrize("stream", [False, True])
+async def test_a_redacted_answer_is_given_again_byte_for_byte(
+    *, server: GatewayServer, team: Team, database: asyncpg.Connection, fake_provider: FakeProvider, stream: bool
+) -> None:
+    await settle_on(database, team, redact_answers=True)
+    fake_provider.script(Step(text=f"{TELLING} And that is all.", split_bytes=5))
+    body = {**ENDPOINTS["/chat/completions"], "stream": stream}
+    first = await ask_again(server, team, body)
+    await cached(database, team, count=1)
+    again = await ask_again(server, team, body)
+    assert again.headers["x-buttress-cache"] == "hit"
+    assert again.content == first.content
+    assert "jane" not in again.text
+
+
+async def test_a_rule_that_hangs_ends_the_call_for_nothing(
+    server: GatewayServer, team: Team, database: asyncpg.Connection, fake_provider: FakeProvider
+) -> None:
+    body = {"messages": [{"role": "user", "content": "hang-the-rule"}]}
+    refused = await ask(server, team.member, body, team=team)
+    assert (refused.status_code, refused.json()["error"]["code"]) == (503, "content_rule_failed")
+    assert "retry-after" in refused.headers
+    assert fake_provider.bill().counts.requests == 0
+    [row] = await usage_rows(database, team.member, count=1)
+    assert (row["state"], row["cost_nano_usd"]) == ("voided", 0)
+    await none_held(database, team.member)
+
+
+async def test_a_rule_that_hangs_at_the_answer_withholds_what_is_paid_for(
+    server: GatewayServer, team: Team, database: asyncpg.Connection, fake_provider: FakeProvider
+) -> None:
+    fake_provider.script(Step(text="hang-the-answer"))
+    logged = len(server.log_lines("content_rule_failed"))
+    withheld = await ask(server, team.member, {"messages": [{"role": "user", "content": "Hi."}]}, team=team)
+    assert (withheld.status_code, withheld.json()["error"]["code"]) == (503, "answer_withheld")
+    assert withheld.headers["x-should-retry"] == "false"
+    assert "hang-the-answer" not in withheld.text
+    [row] = await usage_rows(database, team.member, count=1)
+    assert (row["outcome"], row["estimated"]) == ("ok", False)
+    assert row["cost_nano_usd"] > 0
+    [line] = server.log_lines("content_rule_failed")[logged:]
+    assert (line["rule"], line["late"]) == ("hangs", True)
 
 
 async def test_a_rule_of_the_operators_rewrites_a_question(
@@ -275,12 +427,7 @@ async def test_a_prompt_is_stored_nowhere_unless_its_workspace_wants_that(
             )
             assert CANARY in answer.text
     await usage_rows(database, team.member, count=2)
-
-    async def cached() -> bool:
-        query = "select count(*) from gateway.cached_answers where tenant_id = $1"
-        return int(await database.fetchval(query, team.workspace_id)) == 2
-
-    await eventually(cached)
+    await cached(database, team, count=2)
     assert CANARY not in await whole_database(database)
     assert CANARY not in server.log_file.read_text()
 

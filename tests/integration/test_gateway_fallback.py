@@ -1,6 +1,10 @@
 """A dearer fallback: held for before it is asked, skipped by whoever cannot afford it, never a way past a budget."""
 
+import asyncio
+import json
+
 import asyncpg
+import pytest
 
 from tests.support.callers import Caller
 from tests.support.fake_provider import FakeProvider, Step
@@ -54,3 +58,36 @@ async def test_who_can_afford_nobody_that_is_left_is_told_so_and_pays_nothing(
     assert (row["state"], row["cost_nano_usd"]) == ("voided", 0)
     await none_held(database, caller)
     assert fake_provider.bill().counts.requests == 0
+
+
+@pytest.mark.parametrize("stream", [False, True])
+async def test_who_lost_their_hold_on_the_way_to_a_dearer_one_is_told_so_and_charged_once(
+    *,
+    gateway: GatewayServer,
+    caller: Caller,
+    database: asyncpg.Connection,
+    fake_provider: FakeProvider,
+    stream: bool,
+) -> None:
+    """The lease runs out while the first deployment thinks, and the reaper, any process's, takes the hold."""
+    fake_provider.script(Step(hold_before_headers=True, status=503))
+    async with gateway.http(caller) as client:
+        body = {**ASK, "model": "fake/chat-or-dear", "stream": stream}
+        asking = asyncio.create_task(client.post("/chat/completions", json=body))
+        try:
+            await fake_provider.wait_for(held=1)
+            await database.execute(
+                "update gateway.holds set lease_expires_at = now() where user_id = $1", caller.user_id
+            )
+            await gateway.ready()  # which reaps
+            await none_held(database, caller)
+        finally:
+            fake_provider.release()
+        answer = await asking
+    assert (answer.status_code, answer.json()["error"]["code"]) == (500, "hold_lost")
+    assert answer.headers["x-should-retry"] == "false"  # it was charged
+    assert [json.loads(seen.body)["model"] for seen in fake_provider.requests()] == ["cheap"]
+    [row] = await usage_rows(database, caller, count=1)
+    assert row["state"] == "expired"
+    assert row["cost_nano_usd"] == row["held_nano_usd"] > 0
+    assert len([line for line in gateway.log_lines("llm_call") if line["error_code"] == "hold_lost"]) >= 1

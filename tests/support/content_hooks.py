@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
+import os
+from pathlib import Path
+
 from llm_gateway.content.hooks import About, Body, ContentDenied, ContentHook, StreamFilter
 
 
@@ -49,3 +53,63 @@ class Breaks(ContentHook):
         if "break-the-rule" in str(body):
             raise RuntimeError("a stranger's fault")
         return None
+
+
+class Lengthens(ContentHook):
+    """Makes two thousand words of a request that asks for it."""
+
+    name = "lengthens"
+
+    async def before(self, about: About, body: Body) -> Body | None:
+        if "please-lengthen" in str(body):
+            return {**body, "messages": [{"role": "user", "content": "word " * 2000}]}
+        return None
+
+
+class Hangs(ContentHook):
+    """Never comes back from what says so, not even when it is told to."""
+
+    name = "hangs"
+    deadline_s = 0.05
+
+    async def before(self, about: About, body: Body) -> Body | None:
+        return await _never() if "hang-the-rule" in str(body) else None
+
+    async def after(self, about: About, answer: Body) -> Body | None:
+        return await _never() if "hang-the-answer" in str(answer) else None
+
+
+async def _never() -> Body | None:
+    for _ in range(2):
+        try:
+            await asyncio.Event().wait()
+        except asyncio.CancelledError:
+            continue
+    return None
+
+
+class Withdraws(ContentHook):
+    """No answer may have a word of those that stand in the file that WITHDRAWN_WORDS names, from now on."""
+
+    name = "withdraws"
+
+    async def after(self, about: About, answer: Body) -> Body | None:
+        _require_none_withdrawn(str(answer))
+        return None
+
+    def stream(self, about: About) -> StreamFilter | None:
+        return _Withdrawn()
+
+
+class _Withdrawn:
+    def feed(self, piece: bytes) -> bytes:
+        _require_none_withdrawn(piece.decode("utf-8", "ignore"))
+        return piece
+
+    def end(self) -> bytes:
+        return b""
+
+
+def _require_none_withdrawn(text: str) -> None:
+    if any(word in text for word in Path(os.environ["WITHDRAWN_WORDS"]).read_text().split()):
+        raise ContentDenied("This answer was withdrawn.")

@@ -158,6 +158,17 @@ model = "dear"
 price_usd_per_million_tokens = {{ input = 100, output = 200 }}
 
 [[models]]
+name = "fake/chat-or-dear"
+context_window = 8192
+max_output_tokens = 256
+fallbacks = ["fake/dear"]
+
+[[models.deployments]]
+base_url = "{url}/v1"
+model = "cheap"
+price_usd_per_million_tokens = {{ input = 1, output = 2 }}
+
+[[models]]
 name = "fake/with-only-a-dear-fallback"
 context_window = 8192
 max_output_tokens = 256
