@@ -12,6 +12,9 @@ from tests.support.fake_provider import FakeProvider
 from tests.support.gateway_server import GatewayServer, gateway_on
 from tests.support.ledger_postgres_store import PostgresStore, postgres_store
 from tests.support.stack import RunningStack, running_stack
+from tests.support.time_limit import pytest_pyfunc_call
+
+__all__ = ["pytest_pyfunc_call"]  # a hook: pytest finds it here
 
 
 @pytest.fixture(scope="session")
