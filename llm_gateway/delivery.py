@@ -21,6 +21,8 @@ _MAX_BYTES_A_TOKEN: Final = 8 * 1024
 _FREE_BYTES: Final = 1024 * 1024
 # After the last event only the end of the body is due; a provider that forgets it does not keep the client waiting.
 _AFTER_DONE_S: Final = 1.0
+# A silence may last this much longer than it should, so that the clock need not be set anew with every event.
+_SLACK: Final = 0.125
 # How long a client may take to accept the error event that ends its stream.
 _FAREWELL_S: Final = 2.0
 
@@ -147,20 +149,42 @@ async def _first_piece(call: Call, deadline_s: float) -> bytes:
     raise ProviderFailure(FailureKind.UNUSABLE)
 
 
+class _Patience:
+    """How long a stream may be silent. Units: seconds of the event loop's clock."""
+
+    __slots__ = ("_clock", "_deadline_s", "_idle_s", "_now_s", "_renew_s")
+
+    def __init__(self, clock: asyncio.Timeout, idle_s: float, deadline_s: float) -> None:
+        self._clock = clock
+        self._idle_s = idle_s
+        self._deadline_s = deadline_s
+        self._now_s = asyncio.get_running_loop().time
+        self._renew_s = 0.0
+        self.renew(ended=False)
+
+    def renew(self, *, ended: bool) -> None:
+        """From now on it may be silent for `idle_s`, or up to an eighth longer; after its last event for a second."""
+        now_s = self._now_s()
+        if ended:
+            self._clock.reschedule(min(now_s + _AFTER_DONE_S, self._deadline_s))
+        elif now_s >= self._renew_s:
+            self._clock.reschedule(min(now_s + self._idle_s * (1 + _SLACK), self._deadline_s))
+            self._renew_s = now_s + self._idle_s * _SLACK
+
+
 async def _pass_on(call: Call, client: Client, first: bytes, deadline_s: float) -> ButtressError | None:
     """What ended the stream before its answer was complete; None when it is complete."""
     stream, (hop, answer) = _stream(call), _opened(call)
-    now_s = asyncio.get_running_loop().time
-    idle_s = hop.deployment.timeouts.idle_s
     sent_bytes, max_bytes = len(first), _FREE_BYTES + hop.estimate.output_tokens * _MAX_BYTES_A_TOKEN
     try:
-        async with asyncio.timeout_at(min(now_s() + idle_s, deadline_s)) as clock:
+        async with asyncio.timeout_at(deadline_s) as clock:
+            patience = _Patience(clock, hop.deployment.timeouts.idle_s, deadline_s)
             await client.send(first)
             call.kept.passed(first)
             while stream.fault is None:
                 if sent_bytes - stream.echoed_bytes > max_bytes:
                     return OutputLimitReached()
-                clock.reschedule(min(now_s() + (_AFTER_DONE_S if stream.ended else idle_s), deadline_s))
+                patience.renew(ended=stream.ended)
                 piece = await answer.read()
                 passed = _by_the_rules(call, stream.feed(piece)) if piece else _rest(call, stream)
                 if passed:

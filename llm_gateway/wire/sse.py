@@ -36,6 +36,10 @@ class SseSplitter:
         Raises: EventTooLarge.
         """
         held = self._held
+        if not held and piece.endswith(b"\n\n") and piece.find(b"\n\n") == len(piece) - 2 and b"\r" not in piece:
+            if len(piece) > self._max_event_bytes:
+                raise EventTooLarge
+            return [piece]  # one event and nothing else, as providers send them: there is nothing to cut
         scan_from = max(0, len(held) - _LONGEST_END)
         held += piece
         events = []
