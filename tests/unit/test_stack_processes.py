@@ -95,5 +95,5 @@ def test_part_that_was_killed_is_reported_with_the_signal(tmp_path: Path) -> Non
 
 
 def test_command_line_of_a_process_is_readable() -> None:
-    assert sys.executable in command_line(os.getpid())
+    assert Path(sys.executable).name in command_line(os.getpid())
     assert command_line(2**22 + 1) == ""
