@@ -57,6 +57,10 @@ class Asking:
         if too_dear is not None:
             raise too_dear
 
+    async def ready(self, call: Call) -> None:
+        """Whatever the first deployment's provider needs once is there, so that no deadline of the call pays for it."""
+        await self.providers.of(call.plan.hops[0].deployment, call.format.endpoint).ready()
+
     def count_failure(self, hop: Hop | None, failure: ProviderFailure) -> None:
         """The figures know of it; without a deployment there is nothing to count."""
         if hop is not None:
@@ -85,6 +89,7 @@ class Asking:
     async def _ask_one(self, call: Call, hop: Hop, deadline_s: float) -> None:
         request, endpoint = call.request, call.format.endpoint
         provider = self.providers.of(hop.deployment, endpoint)
+        await provider.ready()  # of a fallback; the first one's was awaited before any deadline began
         clock = asyncio.get_running_loop().time
         asked_s = clock()
         until_s = min(deadline_s, asked_s + hop.deployment.timeouts.first_byte_s) if request.stream else deadline_s

@@ -11,7 +11,6 @@ from typing import Final
 from core.errors import ButtressError, InternalFault
 from core.logging import get_logger
 from llm_gateway import usage
-from llm_gateway.accounting import TokenCounts
 from llm_gateway.caller import Caller
 from llm_gateway.content.rules import CallRules
 from llm_gateway.keeping import Kept
@@ -28,7 +27,6 @@ log = get_logger(__name__)
 # How long an answer waits for the ledger, which normally has written the usage before the client has the last byte.
 # After that the client gets its answer, and the ledger its figures later.
 _SETTLE_WAIT_S: Final = 1.0
-NO_TOKENS: Final = TokenCounts()
 
 
 class Interruption(Enum):
@@ -107,6 +105,13 @@ class Call:
             self.usage = replace(used, endpoint=self.format.endpoint)
             self.charge.settle(self.usage)
 
+    def settle_stream(self, outcome: Outcome) -> None:
+        """The call cost what its stream shows, unless it was resolved before."""
+        if self.hop is None or self.stream is None:
+            raise AssertionError("streamed without being asked to")
+        told = self.answer.reported() if self.answer is not None else None
+        self.settle(usage.streamed(self.hop, self.stream, outcome=outcome, told=told))
+
     def needs_more(self, hop: Hop) -> bool:
         """This deployment could use or charge more than is held."""
         return hop.estimate.tokens > self.held_tokens or hop.most_nano_usd > self.held_nano_usd
@@ -137,7 +142,7 @@ class Call:
         if self.hop is None or not self.asked:
             self.charge.void()
         elif self.stream is not None and self.answer is not None and failure.kind is not FailureKind.TIMED_OUT:
-            self.settle(usage.streamed(self.hop, self.stream, outcome="cut"))
+            self.settle_stream("cut")
         else:
             answered = failure.kind is FailureKind.UNUSABLE
             self.settle(usage.worst_case(self.hop, outcome="provider_error" if answered else "unknown"))
@@ -153,7 +158,7 @@ class Call:
         elif self.stream is None:
             self.settle(usage.worst_case(self.hop, outcome=outcome))
         else:
-            self.settle(usage.streamed(self.hop, self.stream, outcome="ok" if self.stream.complete else outcome))
+            self.settle_stream("ok" if self.stream.complete else outcome)
 
     async def resolved(self) -> None:
         """The ledger has the call's figures, or will have them soon."""
@@ -200,7 +205,7 @@ class Call:
             status=status,
             error_code=error_code,
             outcome=used.outcome if used else "void",
-            counts=used.counts if used else NO_TOKENS,
+            counts=used.counts if used else usage.NO_TOKENS,
             cost_nano_usd=used.cost_nano_usd if used else 0,
             duration_s=self.age_s(),
             ended_at_ns=time_ns(),

@@ -149,5 +149,5 @@ class Catalog:
         return found
 
     def needs_translation(self) -> bool:
-        """True when some model cannot answer the commonest calls without litellm."""
+        """True when some model cannot answer the commonest calls without litellm; the others wait for it once."""
         return any("chat" in one.translated for model in self for one in model.deployments)

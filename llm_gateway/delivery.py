@@ -7,7 +7,7 @@ from typing import Final
 
 from core.errors import BadGateway, ButtressError, GatewayTimeout
 from llm_gateway import usage
-from llm_gateway.call import NO_TOKENS, Call, error_of_interruption
+from llm_gateway.call import Call, error_of_interruption
 from llm_gateway.client import Client
 from llm_gateway.content.hooks import ContentDenied, ContentRuleFailed
 from llm_gateway.limits.ledger import Usage
@@ -66,11 +66,7 @@ async def deliver_whole(call: Call, client: Client) -> None:
         whole = call.format.read_whole(raw)
     except AnswerUnusable as error:
         raise ProviderFailure(FailureKind.UNUSABLE) from error
-    used = (
-        usage.reported(hop, whole.counts, whole.service)
-        if whole.counts
-        else usage.unreported(hop, text_bytes=whole.text_bytes)
-    )
+    used = usage.answered(hop, whole)
     call.settle(used)
     came = whole.body or raw
     call.kept.came(came)
@@ -85,7 +81,7 @@ async def deliver_again(call: Call, client: Client, answer: bytes) -> None:
 
     Raises: ContentDenied, AnswerWithheld.
     """
-    call.settle(Usage(counts=NO_TOKENS, cost_nano_usd=0, outcome="cached", endpoint=call.format.endpoint))
+    call.settle(Usage(counts=usage.NO_TOKENS, cost_nano_usd=0, outcome="cached", endpoint=call.format.endpoint))
     given = await (call.rules.whole_stream(answer) if call.request.stream else call.rules.answer(answer))
     call.kept.passed(given)
     headers: RawHeaders = [(b"x-buttress-cost-usd", usd(0))]
@@ -117,7 +113,7 @@ async def deliver_stream(call: Call, client: Client, *, deadline_s: float) -> No
         call.survive()
         error = error_of_interruption(call.interruption)
     answer.abort()
-    call.settle(usage.streamed(hop, _stream(call), outcome="cut" if error else "ok"))
+    call.settle_stream("cut" if error else "ok")
     if error is not None:
         call.stream_error = error
         try:

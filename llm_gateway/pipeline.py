@@ -232,6 +232,7 @@ class Pipeline:
             if call.kept.hit is not None:
                 await deliver_again(call, client, call.kept.hit)
                 return
+            await self.asking.ready(call)
             deadline_s = asyncio.get_running_loop().time() + call.plan.hops[0].deployment.timeouts.total_s
             await self.asking.ask(call, client, deadline_s)
             if call.request.stream:

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Final
 
 from core.logging import get_logger
 from llm_gateway.accounting import TokenCounts, cost_nano_usd, unpriced
 from llm_gateway.limits.ledger import Outcome, Usage
 from llm_gateway.plan import Hop
-from llm_gateway.wire.answer_stream import estimate_output_tokens
-from llm_gateway.wire.format import StreamReader
+from llm_gateway.wire.answer_stream import estimate_output_tokens, grown
+from llm_gateway.wire.format import StreamReader, WholeAnswer
 
 log = get_logger(__name__)
 
@@ -23,6 +23,24 @@ _BELIEVABLE_HOLDS: Final = 8
 _BELIEVABLE_TOKENS: Final = 100_000
 
 
+NO_TOKENS: Final = TokenCounts()
+
+
+@dataclass(frozen=True, slots=True)
+class Counted:
+    """What was counted of a call that nobody reported on."""
+
+    prompt_tokens: int
+    output_tokens: int
+
+
+def answered(hop: Hop, answer: WholeAnswer) -> Usage:
+    """A whole answer: exactly what the provider says it did, where it says it."""
+    written = estimate_output_tokens(chunks=0, text_bytes=answer.text_bytes)
+    most = hop.estimate.output_tokens  # what the provider was told, and what is charged for what nobody can count
+    return _finished(hop, answer.counts, most if answer.has_media else min(written, most), answer.service, outcome="ok")
+
+
 def reported(hop: Hop, counts: TokenCounts, service: str | None = None, *, outcome: Outcome = "ok") -> Usage:
     """Exactly what the provider says it did, in the service tier that it says it gave.
 
@@ -31,21 +49,42 @@ def reported(hop: Hop, counts: TokenCounts, service: str | None = None, *, outco
     return _priced(hop, counts, service, estimated=False, outcome=outcome)
 
 
-def unreported(hop: Hop, *, text_bytes: int) -> Usage:
-    """A whole answer whose provider gave no figures."""
-    output_tokens = estimate_output_tokens(chunks=0, text_bytes=text_bytes)
-    return _priced(hop, replace(_probable_prompt(hop), output=output_tokens), None, estimated=True, outcome="ok")
+def streamed(
+    hop: Hop,
+    stream: StreamReader,
+    *,
+    outcome: Outcome,
+    told: TokenCounts | None = None,
+    counted: Counted | None = None,
+) -> Usage:
+    """What a stream has used so far: prompt, and what came; exact when it reached its end and reported its usage.
 
-
-def streamed(hop: Hop, stream: StreamReader, *, outcome: Outcome) -> Usage:
-    """What a stream has used so far: prompt, and what came; exact when it reached its end and reported its usage."""
-    seen = stream.counts
-    if stream.complete and seen is not None:
-        return reported(hop, seen, stream.service, outcome=outcome)
-    so_far = seen or _probable_prompt(hop)
-    unseen = max(0, stream.output_tokens - so_far.output_tokens)
-    counts = replace(so_far, output=so_far.output + unseen)
+    `told` is what the provider said so far beside the stream, `counted` what was counted since, in place of guesses.
+    """
+    written = max(stream.chunks, counted.output_tokens) if counted else stream.output_tokens
+    if stream.complete and stream.counts is not None:
+        return _finished(hop, stream.counts, written, stream.service, outcome=outcome)
+    seen = grown(stream.counts, told)
+    nothing_done = seen == NO_TOKENS and not written
+    counts = NO_TOKENS if nothing_done else _filled(hop, seen or NO_TOKENS, written, counted)
     return _priced(hop, counts, stream.service, estimated=True, outcome=outcome)
+
+
+def _finished(hop: Hop, counts: TokenCounts | None, written: int, service: str | None, *, outcome: Outcome) -> Usage:
+    """A whole answer. Where all are noughts its format says so, because surely nothing was done."""
+    if counts == NO_TOKENS:
+        return reported(hop, NO_TOKENS, service, outcome=outcome)
+    said = counts or NO_TOKENS
+    filled = _filled(hop, said, 0 if said.output_tokens else written)
+    return _priced(hop, filled, service, estimated=filled != counts, outcome=outcome)
+
+
+def _filled(hop: Hop, said: TokenCounts, written: int, counted: Counted | None = None) -> TokenCounts:
+    """What was said, with a prompt where it has none, and with at least what was seen of the output."""
+    if not said.prompt_tokens:
+        prompt = _probable_prompt(hop, counted)
+        said = replace(said, input=prompt.input, input_audio=prompt.input_audio)
+    return replace(said, output=said.output + max(0, written - said.output_tokens))
 
 
 def worst_case(hop: Hop, *, outcome: Outcome) -> Usage:
@@ -62,12 +101,17 @@ def worst_case(hop: Hop, *, outcome: Outcome) -> Usage:
     )
 
 
-def _probable_prompt(hop: Hop) -> TokenCounts:
-    """A third of what the bytes bound, and all of a text that was counted."""
+def _probable_prompt(hop: Hop, counted: Counted | None) -> TokenCounts:
+    """What was counted; else a third of what the bytes bound, and all of a text that was counted for the hold."""
     estimate = hop.estimate
-    counted = estimate.fixed_tokens > 0 and not estimate.text_bytes
+    if counted is not None:
+        text = counted.prompt_tokens
+    elif estimate.fixed_tokens > 0 and not estimate.text_bytes:
+        text = estimate.prompt_tokens
+    else:
+        text = -(-estimate.prompt_tokens // _PROMPT_BYTES_A_TOKEN)
     return TokenCounts(
-        input=estimate.prompt_tokens if counted else max(1, -(-estimate.prompt_tokens // _PROMPT_BYTES_A_TOKEN)),
+        input=max(text, 1),
         input_audio=-(-estimate.audio_tokens // _PROMPT_BYTES_A_TOKEN),
     )
 

@@ -84,7 +84,7 @@ class Wiring:
         litellm = LitellmProvider(native, tasks)
         parts.push_async_callback(litellm.aclose)
         if self.catalog.needs_translation():
-            tasks.start(litellm.warm(), name="import litellm")
+            tasks.start(litellm.ready(), name="import litellm")
         return Providers(native=native, translating=litellm, counting=CountingProvider(self.catalog))
 
     async def _open_directory(self, parts: AsyncExitStack) -> PostgresDirectory:

@@ -11,10 +11,13 @@ from typing import Any, Final, Protocol
 
 import orjson
 
+from llm_gateway.accounting import TokenCounts
 from llm_gateway.providers.contract import FailureKind, ProviderAnswer, ProviderFailure
 from llm_gateway.providers.litellm_http import close_all
 from llm_gateway.providers.litellm_module import Litellm
 from llm_gateway.settlement import DetachedTasks
+from llm_gateway.wire.answer_stream import grown
+from llm_gateway.wire.openai_usage import read_usage
 from llm_gateway.wire.sse import EventTooLarge, SseSplitter, event_data
 
 _MAX_WHOLE_BYTES: Final = 32 * 1024 * 1024
@@ -37,6 +40,10 @@ class ChatSource(Protocol):
         """The provider's connection is being closed; harmless more than once."""
         ...
 
+    def reported(self) -> TokenCounts | None:
+        """What the provider itself has said so far of its use; None where it has said nothing."""
+        ...
+
 
 class NativeChat:
     """From a server that speaks chat completions."""
@@ -45,6 +52,7 @@ class NativeChat:
         self._answer = answer
         self._sdk = litellm.sdk
         self._finished = False
+        self._reported: TokenCounts | None = None
 
     async def whole(self) -> Any:  # Any: litellm has no types
         received = bytearray()
@@ -55,6 +63,7 @@ class NativeChat:
         completion = _object(bytes(received))
         if completion.get("error") or not completion.get("choices"):
             raise ProviderFailure(FailureKind.UNUSABLE)
+        self._reported = read_usage(completion.get("usage"))
         made = self._sdk.utils.convert_to_model_response_object(
             response_object=completion, model_response_object=self._sdk.ModelResponse()
         )
@@ -84,10 +93,14 @@ class NativeChat:
     def abort(self) -> None:
         self._answer.abort()
 
+    def reported(self) -> TokenCounts | None:
+        return self._reported
+
     def _chunk(self, data: bytes) -> Any:  # Any: litellm has no types
         chunk = _object(data)
         if chunk.get("error"):
             raise ProviderFailure(FailureKind.LOST)
+        self._reported = grown(self._reported, read_usage(chunk.get("usage")))
         for choice in chunk.get("choices") or []:
             self._finished = self._finished or bool(choice.get("finish_reason"))
             delta = choice.get("delta") or {}
@@ -109,16 +122,20 @@ class LitellmChat:
         self._opened = opened
         self._tasks = tasks
         self._ended = False
+        self._chunks_read = 0
+        self._reported: TokenCounts | None = None
 
     async def whole(self) -> Any:  # Any: litellm has no types
         self._ended = True
         if not self._response.choices:
             raise ProviderFailure(FailureKind.UNUSABLE)
+        self._reported = _usage_of(self._response)
         return self._response
 
     async def chunks(self) -> AsyncIterator[Any]:  # Any: litellm has no types
         try:
             async for chunk in self._response:
+                self._note_usage()
                 if any(choice.finish_reason for choice in chunk.choices):
                     self._require_finished()
                 yield chunk
@@ -128,6 +145,17 @@ class LitellmChat:
             raise ProviderFailure(FailureKind.LOST) from error
         finally:
             self.abort()
+
+    def reported(self) -> TokenCounts | None:
+        return self._reported
+
+    def _note_usage(self) -> None:
+        """litellm keeps what came from the provider, with its usage, and shows usage at the end only: its own, if need
+        be, counted with some vocabulary."""
+        came = self._response.chunks
+        for chunk in came[self._chunks_read :]:
+            self._reported = grown(self._reported, _usage_of(chunk))
+        self._chunks_read = len(came)
 
     def _require_finished(self) -> None:
         """litellm ends a stream that broke off with `stop`: half an answer would be taken for a whole one."""
@@ -139,6 +167,11 @@ class LitellmChat:
         if not self._ended:
             self._ended = True
             self._tasks.start(close_all(self._opened), name="close litellm stream")
+
+
+def _usage_of(answer: Any) -> TokenCounts | None:  # Any: litellm has no types
+    usage = getattr(answer, "usage", None)
+    return None if usage is None else read_usage(usage.model_dump())
 
 
 def _object(raw: bytes) -> dict[str, Any]:  # Any: JSON

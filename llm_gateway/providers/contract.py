@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from llm_gateway.catalog import Deployment
 
 if TYPE_CHECKING:
+    from llm_gateway.accounting import TokenCounts
     from llm_gateway.wire.format import Endpoint
 
 
@@ -97,9 +98,17 @@ class ProviderAnswer(Protocol):
         """The provider's connection is being closed, at once; harmless after the end and more than once."""
         ...
 
+    def reported(self) -> TokenCounts | None:
+        """What the provider has said so far of its use without its standing in the bytes that were read; or None."""
+        ...
+
 
 class Provider(Protocol):
     """Somebody who answers calls."""
+
+    async def ready(self) -> None:
+        """Whatever takes long and is needed once is there; its time is not the deployment's."""
+        ...
 
     async def open(self, call: ProviderCall) -> ProviderAnswer:
         """The answer, from its status 200 on. Cancelling it closes the connection. Raises: ProviderFailure."""

@@ -31,12 +31,18 @@ class CountedAnswer:
     def abort(self) -> None:
         self._left = b""
 
+    def reported(self) -> None:
+        """All that is said stands in the bytes."""
+
 
 class CountingProvider:
     """Answers count_tokens without asking anybody."""
 
     def __init__(self, models: Iterable[PublicModel]) -> None:
         self._bounds = {deployment.id: model.bounds for model in models for deployment in model.deployments}
+
+    async def ready(self) -> None:
+        """Nothing is needed."""
 
     async def open(self, call: ProviderCall) -> CountedAnswer:
         estimate = estimate_messages(call.body, self._bounds[call.deployment.id])

@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Callable
 from typing import Any, Final
 
 from core.logging import get_logger
+from llm_gateway.accounting import TokenCounts
 from llm_gateway.providers.chat_sources import ChatSource, LitellmChat, NativeChat
 from llm_gateway.providers.contract import FailureKind, Provider, ProviderCall, ProviderFailure
 from llm_gateway.providers.litellm_failures import failure_of
@@ -35,9 +36,9 @@ _LITELLMS_OWN: Final = frozenset({"thinking_blocks", "provider_specific_fields",
 class TranslatedAnswer:
     """An answer in the client's format; see ProviderAnswer."""
 
-    def __init__(self, pieces: AsyncIterator[bytes], abort: Callable[[], None]) -> None:
+    def __init__(self, pieces: AsyncIterator[bytes], source: ChatSource | None = None) -> None:
         self._pieces = pieces
-        self.abort = abort
+        self._source = source
 
     async def read(self) -> bytes:
         try:
@@ -51,6 +52,13 @@ class TranslatedAnswer:
             log.error("translation_fault", cause=type(error).__name__, place=_place(error))  # noqa: TRY400
             raise ProviderFailure(FailureKind.UNUSABLE) from error
 
+    def abort(self) -> None:
+        if self._source is not None:
+            self._source.abort()
+
+    def reported(self) -> TokenCounts | None:
+        return self._source.reported() if self._source is not None else None
+
 
 class LitellmProvider:
     """Asks in a provider's own words what it does not answer in the client's."""
@@ -60,7 +68,7 @@ class LitellmProvider:
         self._tasks = tasks
         self._module = LitellmModule()
 
-    async def warm(self) -> None:
+    async def ready(self) -> None:
         """litellm is imported and silent."""
         await self._module.get()
 
@@ -75,7 +83,7 @@ class LitellmProvider:
         translation = _translation(litellm, call)
         source = await self._ask(litellm, call, translation.chat_body)
         pieces = translation.stream(source) if call.stream else _once(translation.whole(source))
-        return TranslatedAnswer(pieces, source.abort)
+        return TranslatedAnswer(pieces, source)
 
     async def _ask(self, litellm: Litellm, call: ProviderCall, chat_body: dict[str, Any]) -> ChatSource:  # Any: JSON
         deployment = call.deployment
@@ -96,6 +104,8 @@ class LitellmProvider:
                 **chat_body,
             )
         except Exception as error:
+            if opened:  # only what was answered with 200 is noted: the provider did the work, and it cannot be read
+                raise ProviderFailure(FailureKind.UNUSABLE) from error
             raise failure_of(error, call.body) from error
         return LitellmChat(response, opened, self._tasks)
 
@@ -146,7 +156,7 @@ def _ready(body: bytes) -> TranslatedAnswer:
     async def once() -> AsyncIterator[bytes]:
         yield body
 
-    return TranslatedAnswer(once(), lambda: None)
+    return TranslatedAnswer(once())
 
 
 async def _once(body: Any) -> AsyncIterator[bytes]:  # Any: a coroutine

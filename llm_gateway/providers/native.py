@@ -40,6 +40,9 @@ class NativeAnswer:
     def abort(self) -> None:
         self._answer.close()
 
+    def reported(self) -> None:
+        """All that is said stands in the bytes."""
+
 
 # The version in which the client speaks; requests in Anthropic's format always carry it themselves.
 _WITH_EACH_CALL: Final = "anthropic-version"
@@ -60,6 +63,9 @@ class NativeProvider:
     def __init__(self, http: ProviderHttp) -> None:
         self._http = http
         self._targets: dict[tuple[str, Endpoint], _Target] = {}  # as many as the catalogue has, at most
+
+    async def ready(self) -> None:
+        """Nothing is needed."""
 
     async def open(self, call: ProviderCall) -> NativeAnswer:
         target = self._target(call.deployment, call.endpoint)

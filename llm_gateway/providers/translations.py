@@ -80,13 +80,18 @@ class ChatTranslation:
 
     async def whole(self, source: ChatSource) -> bytes:
         completion = (await source.whole()).model_dump(mode="json", exclude_none=True)
+        if source.reported() is None:
+            completion.pop("usage", None)  # litellm makes some up
         for choice in completion["choices"]:
             choice["message"].pop("provider_specific_fields", None)
         return orjson.dumps(completion)
 
     async def stream(self, source: ChatSource) -> AsyncIterator[bytes]:
         async for chunk in source.chunks():
-            yield data_event(orjson.dumps(_openai_chunk(chunk.model_dump(mode="json", exclude_none=True))))
+            shown = _openai_chunk(chunk.model_dump(mode="json", exclude_none=True))
+            if source.reported() is None and shown.pop("usage", None) and not shown["choices"]:
+                continue  # litellm made it up
+            yield data_event(orjson.dumps(shown))
         yield data_event(b"[DONE]")
 
 
@@ -113,20 +118,20 @@ class MessagesTranslation:
         adapter = self._litellm.messages.AnthropicAdapter()
         message = adapter.translate_completion_output_params(completion, tool_name_mapping=self._tool_names)
         message = {**message, "id": f"msg_{self._call.call_id}", "model": self._model}
-        if not _reported(completion):
+        if source.reported() is None:
             del message["usage"]  # the adapter makes zeros of what nobody reported
         return orjson.dumps(message, default=_plain)
 
     async def stream(self, source: ChatSource) -> AsyncIterator[bytes]:
-        counted = await _Counted.begun(source.chunks())
+        chunks = await _Begun.of(source.chunks())
         wrapper = self._litellm.messages_stream.AnthropicStreamWrapper(
-            completion_stream=counted, model=self._model, tool_name_mapping=self._tool_names
+            completion_stream=chunks, model=self._model, tool_name_mapping=self._tool_names
         )
         async for event in wrapper:
             shown = dict(event)
             if shown["type"] == "message_start":
                 shown["message"] = {**shown["message"], "id": f"msg_{self._call.call_id}"}
-            elif shown["type"] == "message_delta" and not counted.usage_seen:
+            elif shown["type"] == "message_delta" and source.reported() is None:
                 del shown["usage"]  # the adapter makes zeros of what nobody reported
             yield _named_event(shown["type"], orjson.dumps(shown, default=_plain))
 
@@ -159,13 +164,13 @@ class ResponsesTranslation:
             request_input=self._request["input"],
             responses_api_request=self._request,
         ).model_dump(mode="json", exclude_none=True)
-        return orjson.dumps(self._own(answer, usage_reported=_reported(completion)))
+        return orjson.dumps(self._own(answer, usage_reported=source.reported() is not None))
 
     async def stream(self, source: ChatSource) -> AsyncIterator[bytes]:
-        counted = await _Counted.begun(source.chunks())
+        chunks = await _Begun.of(source.chunks())
         events = self._litellm.responses_stream.LiteLLMCompletionStreamingIterator(
             model=self._model,
-            litellm_custom_stream_wrapper=counted,
+            litellm_custom_stream_wrapper=chunks,
             request_input=self._request["input"],
             responses_api_request=self._request,
         )
@@ -173,7 +178,7 @@ class ResponsesTranslation:
         async for event in events:
             shown = event.model_dump(mode="json", exclude_none=True)
             if isinstance(shown.get("response"), dict):
-                shown["response"] = self._own(shown["response"], usage_reported=counted.usage_seen)
+                shown["response"] = self._own(shown["response"], usage_reported=source.reported() is not None)
             shown["sequence_number"] = sequence
             sequence += 1
             yield _named_event(shown["type"], orjson.dumps(shown))
@@ -189,29 +194,27 @@ class ResponsesTranslation:
         return {**kept, "id": f"resp_{self._call.call_id}", "model": self._model, "metadata": metadata, "store": False}
 
 
-class _Counted:
-    """Chunks on their way through, and whether one of them reported usage."""
+class _Begun:
+    """Chunks, of which the first has come."""
 
     logging_obj = None  # litellm looks for its own logging here
 
     def __init__(self, chunks: AsyncIterator[Any]) -> None:  # Any: litellm has no types
         self._chunks = chunks
         self._first: Any = None  # Any: litellm has no types
-        self.usage_seen = False
 
     @classmethod
-    async def begun(cls, chunks: AsyncIterator[Any]) -> _Counted:  # Any: litellm has no types
+    async def of(cls, chunks: AsyncIterator[Any]) -> _Begun:  # Any: litellm has no types
         """With the first chunk there: what fails before it must not look like an answer. Raises: as the source."""
         self = cls(chunks)
         self._first = await anext(chunks, None)
         return self
 
-    def __aiter__(self) -> _Counted:
+    def __aiter__(self) -> _Begun:
         return self
 
     async def __anext__(self) -> Any:  # Any: litellm has no types
         chunk, self._first = self._first or await anext(self._chunks), None
-        self.usage_seen = self.usage_seen or _reported(chunk)
         return chunk
 
 
@@ -237,11 +240,6 @@ def _openai_chunk(chunk: dict[str, Any]) -> dict[str, Any]:  # Any: JSON
     if "usage" in chunk and not any(choice.get("delta") or choice.get("finish_reason") for choice in chunk["choices"]):
         chunk["choices"] = []
     return chunk
-
-
-def _reported(completion: Any) -> bool:  # Any: litellm has no types
-    usage = getattr(completion, "usage", None)
-    return usage is not None and bool(usage.total_tokens or usage.prompt_tokens or usage.completion_tokens)
 
 
 def _named_event(name: str, data: bytes) -> bytes:

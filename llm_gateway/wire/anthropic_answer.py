@@ -15,12 +15,15 @@ from llm_gateway.wire.anthropic_dialect import ANTHROPIC
 from llm_gateway.wire.format import AnswerUnusable, StreamFault, WholeAnswer
 from llm_gateway.wire.openai_usage import count, service_of
 from llm_gateway.wire.sse import event_data
+from llm_gateway.wire.written import Written, text_of
 
 if TYPE_CHECKING:
     from core.errors import ButtressError
 
-# What of a delta the model wrote; signatures and citations are the server's.
+# What of a delta and of the beginning of a block the model wrote; of a block, `input` as JSON.
 _WRITTEN: Final = {"text_delta": "text", "thinking_delta": "thinking", "input_json_delta": "partial_json"}
+_SERVERS_DELTAS: Final = frozenset({"signature_delta", "citations_delta"})
+_TEXTS: Final = ("text", "thinking")
 
 
 def read_usage(raw: object, before: TokenCounts | None = None) -> TokenCounts | None:
@@ -37,12 +40,12 @@ def read_usage(raw: object, before: TokenCounts | None = None) -> TokenCounts | 
         fresh = before.input
     if output is None or fresh is None:
         return before
-    before = before or TokenCounts()
+    unsaid, before = before is None, before or TokenCounts()
     thinking = _details(raw).get("thinking_tokens")
     reasoning = min(count(thinking) or 0, output) if thinking is not None else min(before.reasoning, output)
     read = count(raw.get("cache_read_input_tokens"))
     write_5m, write_1h = _cache_writes(raw, before)
-    return TokenCounts(
+    counts = TokenCounts(
         input=fresh,
         cached_input=before.cached_input if read is None else read,
         cache_write_5m=write_5m,
@@ -50,6 +53,7 @@ def read_usage(raw: object, before: TokenCounts | None = None) -> TokenCounts | 
         output=output - reasoning,
         reasoning=reasoning,
     )
+    return None if unsaid and not counts.total else counts  # noughts are no figures: no call has an empty prompt
 
 
 def _cache_writes(raw: dict[str, object], before: TokenCounts) -> tuple[int, int]:
@@ -79,7 +83,9 @@ def read_message(raw: bytes) -> WholeAnswer:
     if answer.get("type") != "message" or not isinstance(content, list):
         raise AnswerUnusable
     usage = answer.get("usage")
-    return WholeAnswer(read_usage(usage), sum(_block_bytes(block) for block in content), _service(usage))
+    written = Written()
+    written.add_other(content)
+    return WholeAnswer(read_usage(usage), written.other_bytes, _service(usage), has_media=written.has_media)
 
 
 def read_token_count(raw: bytes) -> WholeAnswer:
@@ -122,13 +128,9 @@ class MessageStream(AnswerStream):
     def _note(self, event: dict[str, object]) -> None:
         kind = event.get("type")
         if kind == "content_block_delta":
-            size = _delta_bytes(event.get("delta"))
-            if size:
-                self._count_chunk(size)
+            self._count(_of_delta(event.get("delta")))
         elif kind == "content_block_start":
-            size = _block_bytes(event.get("content_block"))
-            if size:
-                self._count_chunk(size)
+            self._count(_of_block(event.get("content_block")))
         elif kind == "message_start":
             message = event.get("message")
             usage = message.get("usage") if isinstance(message, dict) else None
@@ -143,22 +145,28 @@ class MessageStream(AnswerStream):
         elif kind == "error":
             self.fault = StreamFault.PROVIDER_ERROR
 
-
-def _delta_bytes(delta: object) -> int:
-    if not isinstance(delta, dict):
-        return 0
-    written = _WRITTEN.get(str(delta.get("type")), "")
-    return _text_bytes(delta.get(written))
+    def _count(self, written: Written) -> None:
+        self._count_beside(written)
+        if written.text:
+            self._count_chunk(written.text)
 
 
-def _block_bytes(block: object) -> int:
-    """What the model wrote into a whole block, or into the beginning of one."""
-    if not isinstance(block, dict):
-        return 0
-    size = _text_bytes(block.get("text")) + _text_bytes(block.get("thinking"))
-    written = block.get("input")
-    return size + (len(orjson.dumps(written)) if isinstance(written, dict) and written else 0)
+def _of_delta(delta: object) -> Written:
+    written = Written()
+    kind = delta.get("type") if isinstance(delta, dict) else None
+    if isinstance(delta, dict) and isinstance(kind, str) and kind in _WRITTEN:
+        written.text = text_of(delta.get(_WRITTEN[kind]))
+    elif not isinstance(kind, str) or kind not in _SERVERS_DELTAS:
+        written.add_other(delta)
+    return written
 
 
-def _text_bytes(value: object) -> int:
-    return len(value.encode("utf-8", "surrogatepass")) if isinstance(value, str) else 0
+def _of_block(block: object) -> Written:
+    """What the model wrote into the beginning of a block, or into a whole one."""
+    written = Written()
+    if isinstance(block, dict):
+        written.text = b"".join(text_of(block.get(name)) for name in _TEXTS)
+        if isinstance(block.get("input"), dict) and block["input"]:
+            written.text += orjson.dumps(block["input"])
+        written.add_other({name: value for name, value in block.items() if name not in {*_TEXTS, "input"}})
+    return written

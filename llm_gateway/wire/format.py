@@ -66,14 +66,16 @@ class WholeAnswer:
     """What is read off an answer that is not streamed.
 
     `counts` is what the provider reported, None where it did not or the figures are nonsense; then `text_bytes`, the
-    UTF-8 bytes that the model wrote, are estimated with. `body` is what the client gets instead of the provider's own.
-    `service` is the service tier that the provider says it gave.
+    UTF-8 bytes that the model wrote, are estimated with, and `has_media` says that there is sound or a picture, too.
+    `body` is what the client gets instead of the provider's own. `service` is the service tier that the provider says
+    it gave.
     """
 
     counts: TokenCounts | None
     text_bytes: int
     service: str | None = None
     body: bytes | None = None
+    has_media: bool = False
 
 
 class StreamReader(Protocol):
@@ -81,13 +83,18 @@ class StreamReader(Protocol):
 
     `fault` is set when nothing more may be passed on; what was good before it has been returned. `counts` is what the
     provider reported so far, None before it did; `service` the service tier that it says it gave.
-    `echoed_bytes` of what was fed repeat the request, or the whole answer.
+    `echoed_bytes` of what was fed repeat the request, or the whole answer. `text` is what the model wrote, in UTF-8, in
+    `chunks` pieces; beside it there were `other_bytes` of what may be the model's, and perhaps sound or pictures.
     """
 
     fault: StreamFault | None
     counts: TokenCounts | None
     echoed_bytes: int
     service: str | None
+    text: bytearray
+    chunks: int
+    other_bytes: int
+    has_media: bool
 
     @property
     def complete(self) -> bool:
@@ -101,7 +108,7 @@ class StreamReader(Protocol):
 
     @property
     def output_tokens(self) -> int:
-        """The output so far, reasoning included: the provider's figure once it is complete, else an estimate."""
+        """The output so far, reasoning included, as an estimate of what was seen."""
         ...
 
     def feed(self, piece: bytes) -> bytes:

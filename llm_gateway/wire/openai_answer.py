@@ -14,6 +14,7 @@ from llm_gateway.wire.format import AnswerUnusable, StreamFault, WholeAnswer
 from llm_gateway.wire.openai_dialect import OPENAI
 from llm_gateway.wire.openai_usage import read_usage, service_of
 from llm_gateway.wire.sse import data_event, event_data
+from llm_gateway.wire.written import Written
 
 if TYPE_CHECKING:
     from core.errors import ButtressError
@@ -36,8 +37,11 @@ def read_completion(raw: bytes) -> WholeAnswer:
     choices = answer.get("choices") if isinstance(answer, dict) else None
     if not isinstance(choices, list) or not choices:
         raise AnswerUnusable
-    text_bytes = sum(_text_bytes(choice.get("message")) for choice in choices if isinstance(choice, dict))
-    return WholeAnswer(read_usage(answer.get("usage")), text_bytes, service_of(answer))
+    written = Written()
+    for choice in choices:
+        written.add_message(choice.get("message") if isinstance(choice, dict) else None)
+    text_bytes = len(written.text) + written.other_bytes
+    return WholeAnswer(read_usage(answer.get("usage")), text_bytes, service_of(answer), has_media=written.has_media)
 
 
 class ChatStream(AnswerStream):
@@ -79,11 +83,20 @@ class ChatStream(AnswerStream):
         for choice in choices:
             if not isinstance(choice, dict):
                 continue
-            size = _text_bytes(choice.get("delta"))
-            if size:  # an empty first delta, or one that only opens a tool call, is no token of output
-                self._count_chunk(size)
+            text = self._text(choice.get("delta"))
+            if text:  # an empty first delta, or one that only opens a tool call, is no token of output
+                self._count_chunk(text, tokens=_tokens_listed(choice.get("logprobs")))
             if choice.get("finish_reason"):
                 self.finished = True
+
+    def _text(self, delta: object) -> bytes:
+        """What the model wrote in this delta; what else there is in it is noted."""
+        if isinstance(delta, dict) and len(delta) == 1 and isinstance(content := delta.get("content"), str):
+            return content.encode("utf-8", "surrogatepass")  # as in nearly every chunk
+        written = Written()
+        written.add_message(delta)
+        self._count_beside(written)
+        return written.text
 
 
 def _without_usage(event: bytes, chunk: dict[str, object]) -> bytes:
@@ -97,34 +110,9 @@ def _without_usage(event: bytes, chunk: dict[str, object]) -> bytes:
     return data_event(orjson.dumps(chunk))
 
 
-def _text_bytes(message: object) -> int:
-    """The UTF-8 bytes that the model wrote into a message or delta: text, refusal, reasoning, arguments of tools."""
-    if not isinstance(message, dict):
-        return 0
-    size = 0
-    for field in ("content", "refusal", "reasoning_content", "reasoning"):
-        size += _string_bytes(message.get(field))
-    calls = message.get("tool_calls")
-    if isinstance(calls, list):
-        size += sum(_call_bytes(call) for call in calls)
-    return size + _call_bytes({"function": message.get("function_call")})
-
-
-def _string_bytes(value: object) -> int:
-    """Of a text, or of all texts within parts (Mistral streams what its models think as a list of them)."""
-    if isinstance(value, str):
-        return len(value.encode("utf-8", "surrogatepass"))
-    if isinstance(value, list):
-        return sum(_string_bytes(part) for part in value)
-    if isinstance(value, dict):
-        return sum(_string_bytes(part) for name, part in value.items() if name != "type")
-    return 0
-
-
-def _call_bytes(call: object) -> int:
-    if not isinstance(call, dict):
-        return 0
-    function, custom = call.get("function"), call.get("custom")
-    return (_string_bytes(function.get("arguments")) if isinstance(function, dict) else 0) + (
-        _string_bytes(custom.get("input")) if isinstance(custom, dict) else 0
-    )
+def _tokens_listed(logprobs: object) -> int:
+    """How many tokens a chunk has: one for each probability that the client asked for."""
+    if logprobs is None:
+        return 1
+    lists = [logprobs.get("content"), logprobs.get("refusal")] if isinstance(logprobs, dict) else []
+    return max(1, sum(len(one) for one in lists if isinstance(one, list)))

@@ -19,6 +19,7 @@ from llm_gateway.wire.openai_answer import DONE
 from llm_gateway.wire.openai_dialect import error_object
 from llm_gateway.wire.openai_usage import count, service_of, shares
 from llm_gateway.wire.sse import SseSplitter, event_data
+from llm_gateway.wire.written import Written
 
 if TYPE_CHECKING:
     from collections.abc import Collection
@@ -33,7 +34,9 @@ _TERMINAL: Final = frozenset({"response.completed", "response.incomplete", "resp
 _FINAL_STATUSES: Final = ("completed", "failed", "incomplete")
 # Shown beside the output and not part of it: a summary may be longer than what it sums up.
 _SUMMARY_DELTA: Final = "response.reasoning_summary_text.delta"
-_WRITTEN: Final = ("arguments", "input", "refusal", "text")
+# Sound and pictures come in base64.
+_MEDIA_DELTAS: Final = frozenset({"response.audio.delta", "response.output_audio.delta"})
+_ITEM_DONE: Final = "response.output_item.done"
 _FAILURE_CODES: Final = KNOWN_CODES | {"rate_limit_exceeded", "server_error"}
 _FAILURE: Final = "The model's provider failed before the answer was complete."
 
@@ -46,8 +49,8 @@ def read_usage(raw: object) -> TokenCounts | None:
     if not isinstance(raw, dict):
         return None
     prompt, output = count(raw.get("input_tokens")), count(raw.get("output_tokens"))
-    if prompt is None or output is None:
-        return None
+    if prompt is None or output is None or not (prompt or output):
+        return None  # noughts are no figures: no call has an empty prompt
     of_prompt, of_output = _object(raw.get("input_tokens_details")), _object(raw.get("output_tokens_details"))
     written, cached = shares(prompt, of_prompt.get("cache_write_tokens"), of_prompt.get("cached_tokens"))
     [reasoning] = shares(output, of_output.get("reasoning_tokens"))
@@ -73,21 +76,23 @@ def read_response(raw: bytes) -> WholeAnswer:
         raise AnswerUnusable
     if answer.get("status", "completed") not in _FINAL_STATUSES:
         raise AnswerUnusable
-    text_bytes = _written_bytes(answer["output"])
+    written = _written(answer["output"])
+    text_bytes = written.other_bytes
     if answer.get("error"):
         return WholeAnswer(_used_by_failed(answer, text_bytes), text_bytes, body=orjson.dumps(_without_words(answer)))
-    return WholeAnswer(read_usage(answer.get("usage")), text_bytes, service_of(answer))
+    return WholeAnswer(read_usage(answer.get("usage")), text_bytes, service_of(answer), has_media=written.has_media)
 
 
 class ResponsesStream(AnswerStream):
     """One streamed answer. Every byte passes, but for the provider's own words about a failure."""
 
-    __slots__ = ("_next_number", "_rejection", "_seen_whole")
+    __slots__ = ("_done_bytes", "_next_number", "_rejection", "_seen_whole")
 
     def __init__(self, *, held_tokens: int) -> None:
         super().__init__(held_tokens=held_tokens)
         self._splitter = SseSplitter(max_event_bytes=MAX_EVENT_BYTES)
         self._next_number = 0
+        self._done_bytes = 0  # text that belongs to items which are done
         self._seen_whole: set[str] = set()  # the kinds of events that hold a whole response, each of which comes once
         self._rejection: str | None = None  # the provider's code for what is wrong with the request
 
@@ -114,13 +119,15 @@ class ResponsesStream(AnswerStream):
         kind = seen.get("type")
         if kind == "error" or seen.get("error"):
             self.fault = StreamFault.PROVIDER_ERROR
-            self.counts = _used_by_failed({}, self.text_bytes)
+            self.counts = _used_by_failed({}, self.text_bytes + self.other_bytes)
             self._rejection = _known_code(seen.get("error") or seen, KNOWN_CODES)
             return b""
         if isinstance(kind, str) and kind.endswith(".delta"):
             self._count_output(kind, seen.get("delta"))
             if self.fault is not None:
                 return b""
+        elif kind == _ITEM_DONE:
+            self._count_item(seen.get("item"))
         self._next_number = (count(seen.get("sequence_number")) or self._next_number) + 1
         if not isinstance(kind, str):
             return event
@@ -130,23 +137,35 @@ class ResponsesStream(AnswerStream):
         return self._finish(event, kind, seen) if kind in _TERMINAL else event
 
     def _count_output(self, kind: str, delta: object) -> None:
-        size = len(delta.encode("utf-8", "surrogatepass")) if isinstance(delta, str) else 0
-        if kind == _SUMMARY_DELTA:
+        if kind in _MEDIA_DELTAS:
+            self.has_media = True
+        elif not isinstance(delta, str):
+            self._count_beside(_written(delta))
+        elif kind == _SUMMARY_DELTA:
             self.chunks += 1
-            self.text_bytes += size
-        elif size:
-            self._count_chunk(size)
+            self.text_bytes += len(delta.encode("utf-8", "surrogatepass"))
+        elif delta:
+            self._count_chunk(delta.encode("utf-8", "surrogatepass"))
+
+    def _count_item(self, item: object) -> None:
+        """What an item has that came in no deltas: thoughts in a form that nobody can read, say, which are paid for."""
+        written = _written(item)
+        written.other_bytes = max(0, written.other_bytes - (self.text_bytes - self._done_bytes))
+        self._done_bytes = self.text_bytes
+        self._count_beside(written)
 
     def _finish(self, event: bytes, kind: str, seen: dict[str, object]) -> bytes:
         """The last event. Some servers send no deltas for some of what they write; all of it stands here."""
         self.ended = True
         answer = _object(seen.get("response"))
         self.service = service_of(answer)
-        self.text_bytes = max(self.text_bytes, _written_bytes(answer.get("output")))
+        written = _written(answer.get("output"))
+        self.other_bytes = max(self.other_bytes, written.other_bytes - self.text_bytes)
+        self.has_media |= written.has_media
         if kind != "response.failed":
             self._report(read_usage(answer.get("usage")))
             return event
-        self._report(_used_by_failed(answer, self.text_bytes))
+        self._report(_used_by_failed(answer, self.text_bytes + self.other_bytes))
         return _event(kind, {**seen, "response": _without_words(answer)})
 
 
@@ -174,15 +193,11 @@ def _event(kind: str, fields: dict[str, object]) -> bytes:
     return b"event: %s\ndata: %s\n\n" % (kind.encode(), orjson.dumps({"type": kind, **fields}))
 
 
-def _written_bytes(items: object) -> int:
-    """The UTF-8 bytes that the model wrote into these output items or their parts."""
-    size = 0
-    for item in items if isinstance(items, list) else ():
-        if isinstance(item, dict):
-            written = [item[name] for name in _WRITTEN if isinstance(item.get(name), str)]
-            size += sum(len(text.encode("utf-8", "surrogatepass")) for text in written)
-            size += _written_bytes(item.get("content")) + _written_bytes(item.get("summary"))
-    return size
+def _written(items: object) -> Written:
+    """All that the model wrote into these output items or their parts."""
+    written = Written()
+    written.add_other(items)
+    return written
 
 
 def _object(value: object) -> dict[str, object]:

@@ -25,8 +25,8 @@ def read_usage(raw: object) -> TokenCounts | None:
     if not isinstance(raw, dict):
         return None
     prompt, completion = count(raw.get("prompt_tokens")), count(raw.get("completion_tokens"))
-    if prompt is None or completion is None:
-        return None
+    if prompt is None or completion is None or not (prompt or completion):
+        return None  # noughts are no figures: no call has an empty prompt
     of_prompt, of_output = _object(raw.get("prompt_tokens_details")), _object(raw.get("completion_tokens_details"))
     if raw.get("total_tokens") == prompt + completion and not (
         any(of_prompt.values()) or any(of_output.values()) or any(map(raw.get, _CACHE_FIELDS))

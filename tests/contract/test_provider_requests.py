@@ -9,11 +9,16 @@ import pytest
 from aiohttp import web
 
 from llm_gateway.providers.contract import FailureKind, ProviderFailure
+from llm_gateway.wire.anthropic_messages import MESSAGES as MESSAGES_FORMAT
+from llm_gateway.wire.format import Endpoint, Format, FormatRequest, StreamReader
+from llm_gateway.wire.openai_chat import CHAT as CHAT_FORMAT
+from llm_gateway.wire.openai_responses import RESPONSES as RESPONSES_FORMAT
 from tests.support.local_http import serving
 from tests.support.translating import Asker, asker_of, catalog_of
 
 CHAT: dict[str, Any] = {"messages": [{"role": "user", "content": "Hi"}], "max_tokens": 50, "seed": 7}
 MESSAGES: dict[str, Any] = {"messages": [{"role": "user", "content": "Hi"}], "max_tokens": 50}
+RESPONSES: dict[str, Any] = {"input": "Hi", "max_output_tokens": 50}
 
 # Sources: the vendors' API references, the examples of "Create chat completion", "generateContent" and "Converse".
 COMPLETION = {
@@ -71,13 +76,14 @@ async def asker(vendor: Vendor, tmp_path_factory: pytest.TempPathFactory) -> Asy
     async with serving(vendor.answer) as url:
         paths = {
             "openai": "/v1", "azure": "/openai/v1", "mistral": "/v1", "groq": "/openai/v1", "openrouter": "/api/v1",
-            "ollama": "/v1", "vllm": "/v1", "llama.cpp": "/v1", "gemini": "/v1beta", "bedrock": "",
+            "ollama": "/v1", "vllm": "/v1", "llama.cpp": "/v1", "gemini": "/v1beta", "bedrock": "", "anthropic": "/v1",
         }  # fmt: skip
         deployments = {
             name: f'provider = "{name}"\nbase_url = "{url}{path}"\nmodel = "m"' for name, path in paths.items()
         }
         deployments["dated"] = f'{deployments["azure"]}\napi_version = "2024-10-21"'
         deployments["bedrock"] = deployments["bedrock"].replace('"m"', '"amazon.nova-lite-v1:0"')
+        deployments["claude"] = deployments.pop("anthropic")
         async with asker_of(catalog_of(tmp_path_factory.mktemp("vendors"), deployments)) as made:
             yield made
 
@@ -144,6 +150,103 @@ async def test_gemini_is_asked_in_its_own_words_and_thoughts_are_output(
     else:
         assert answer["content"] == [{"type": "text", "text": "Hello!"}]
         assert (usage["input_tokens"], usage["cache_read_input_tokens"], usage["output_tokens"]) == (4, 5, 7)
+
+
+UNCOUNTED = {name: value for name, value in GEMINI.items() if name != "usageMetadata"}
+# Anthropic's: its usage stands in the first and in the last but one event.
+UNCOUNTED_MESSAGE: list[dict[str, Any]] = [
+    {"type": "message_start", "message": {"id": "m", "type": "message", "role": "assistant", "content": []}},
+    {"type": "content_block_start", "index": 0, "content_block": {"type": "text", "text": ""}},
+    {"type": "content_block_delta", "index": 0, "delta": {"type": "text_delta", "text": "Hello!"}},
+    {"type": "content_block_stop", "index": 0},
+    {"type": "message_delta", "delta": {"stop_reason": "end_turn"}},
+    {"type": "message_stop"},
+]
+
+
+def events_of(*events: dict[str, Any]) -> bytes:
+    return b"".join(b"event: %s\ndata: %s\n\n" % (one["type"].encode(), orjson.dumps(one)) for one in events)
+
+
+async def translated_stream(asker: Asker, model: str, endpoint: Endpoint) -> StreamReader:
+    """The reader of the gateway after the whole answer."""
+    formats: dict[Endpoint, Format] = {"chat": CHAT_FORMAT, "messages": MESSAGES_FORMAT, "responses": RESPONSES_FORMAT}
+    asked = RESPONSES if endpoint == "responses" else MESSAGES
+    request = FormatRequest(body={**asked}, model="m", stream=True)
+    options = {"stream_options": {"include_usage": True}} if endpoint == "chat" else {}
+    reader = formats[endpoint].stream_reader(request, held_tokens=100)
+    for piece in (await asker.ask(model, endpoint, {**asked, **options, "stream": True})).pieces:
+        reader.feed(piece)
+    return reader
+
+
+@pytest.mark.parametrize("endpoint", ["chat", "messages", "responses"])
+@pytest.mark.parametrize("model", ["gemini", "claude"])
+async def test_what_litellm_counts_itself_is_no_usage(
+    model: str, endpoint: Endpoint, asker: Asker, vendor: Vendor
+) -> None:
+    """It fills in what it counts with some vocabulary, and nothing tells it from what a provider reported."""
+    vendor.headers = {"content-type": "text/event-stream"}
+    gemini = b"data: %s\r\n\r\n" % orjson.dumps(UNCOUNTED)
+    vendor.body = gemini if model == "gemini" else events_of(*UNCOUNTED_MESSAGE)
+    reader = await translated_stream(asker, model, endpoint)
+    assert (reader.complete, reader.counts, bytes(reader.text)) == (True, None, b"Hello!")
+
+
+@pytest.mark.parametrize("endpoint", ["chat", "messages", "responses"])
+async def test_noughts_that_litellm_makes_of_no_usage_are_none(
+    endpoint: Endpoint, asker: Asker, vendor: Vendor
+) -> None:
+    message = {**UNCOUNTED_MESSAGE[0]["message"], "content": [{"type": "text", "text": "Hello!"}], "model": "m"}
+    noughts = {"input_tokens": 0, "output_tokens": 0}
+    vendor.body = orjson.dumps({**message, "stop_reason": "end_turn", "usage": noughts})
+    answer = await asker.ask("claude", endpoint, RESPONSES if endpoint == "responses" else MESSAGES)
+    if endpoint != "messages":  # which the provider speaks itself
+        assert "usage" not in answer.body
+    else:
+        assert MESSAGES_FORMAT.read_whole(b"".join(answer.pieces)).counts is None
+
+
+@pytest.mark.parametrize(
+    ("model", "body"),
+    [
+        ("gemini", UNCOUNTED),
+        ("bedrock", {name: value for name, value in CONVERSE.items() if name != "usage"}),
+        ("claude", UNCOUNTED_MESSAGE[0]["message"]),
+    ],
+)
+async def test_an_answer_that_litellm_cannot_read_was_given_and_is_paid_for(
+    model: str, body: dict[str, Any], asker: Asker, vendor: Vendor
+) -> None:
+    """It says 422 of a Gemini answer without usage, as though the request had been refused, and then costs nothing."""
+    vendor.body = orjson.dumps(body)
+    with pytest.raises(ProviderFailure) as failure:
+        await asker.ask(model, "chat", MESSAGES)
+    assert (failure.value.kind, failure.value.work_was_refused) == (FailureKind.UNUSABLE, False)
+
+
+@pytest.mark.parametrize(
+    ("model", "endpoint"),
+    [("gemini", "chat"), ("gemini", "messages"), ("gemini", "responses"), ("claude", "chat"), ("claude", "responses")],
+)
+async def test_what_a_provider_says_of_the_prompt_at_first_is_known_when_the_client_leaves(
+    model: str, endpoint: Endpoint, asker: Asker, vendor: Vendor
+) -> None:
+    vendor.headers = {"content-type": "text/event-stream"}
+    begun = {**GEMINI, "candidates": [{"content": {"role": "model", "parts": [{"text": "Hel"}]}, "index": 0}]}
+    start, *rest = UNCOUNTED_MESSAGE
+    usage = {"input_tokens": 4, "cache_read_input_tokens": 5, "output_tokens": 1}
+    start = {**start, "message": {**start["message"], "usage": usage}}
+    gemini = b"data: %s\r\n\r\n" % orjson.dumps(begun) * 3
+    vendor.body = gemini if model == "gemini" else events_of(start, *rest)
+    asked = RESPONSES if endpoint == "responses" else MESSAGES
+    answer = await asker.begin(model, endpoint, {**asked, "stream": True})
+    assert await answer.read()
+    answer.abort()
+    told = answer.reported()
+    assert told is not None
+    assert (told.input, told.cached_input) == (4, 5)
+    assert told.output_tokens == (7 if model == "gemini" else 1)
 
 
 async def test_geminis_stream_is_a_stream_of_chat_completions(asker: Asker, vendor: Vendor) -> None:

@@ -266,7 +266,7 @@ async def test_an_answer_without_usage_passes_and_is_charged_by_its_text(
     assert status == 200
     [row] = await usage_rows(database, caller, count=1)
     assert (row["outcome"], row["estimated"]) == ("ok", True)
-    assert row["output_tokens"] == -(-len(body["choices"][0]["message"]["content"]) // 4)
+    assert row["output_tokens"] == -(-len(body["choices"][0]["message"]["content"]) // 3)
     assert float(headers["x-buttress-cost-usd"]) * 1e9 == pytest.approx(row["cost_nano_usd"])
 
 

@@ -261,9 +261,7 @@ def test_every_byte_of_a_stream_passes_wherever_it_is_cut(texts: list[str], data
     passed = b"".join([*(stream.feed(piece) for piece in data.draw(cut(came))), stream.end()])
     assert passed == came
     assert (stream.complete, stream.ended, stream.chunks) == (True, True, len(texts))
-    assert (stream.counts, stream.output_tokens) == (
-        TokenCounts(input=7, cached_input=11, cache_write_5m=3, cache_write_1h=5, output=4), 4
-    )  # fmt: skip
+    assert stream.counts == TokenCounts(input=7, cached_input=11, cache_write_5m=3, cache_write_1h=5, output=4)
 
 
 def test_thoughts_and_arguments_are_output_and_signatures_are_not() -> None:
@@ -273,7 +271,8 @@ def test_thoughts_and_arguments_are_output_and_signatures_are_not() -> None:
         stream.feed(one)
     assert stream.chunks == 2
     stream.feed(delta("signature_delta", signature="x" * 5000))
-    assert (stream.chunks, stream.complete, stream.output_tokens) == (2, False, 2)
+    # the name of the tool was written, too
+    assert (stream.chunks, stream.complete, stream.output_tokens, bytes(stream.text)) == (2, False, 3, b"hm{")
 
 
 def test_figures_that_the_provider_takes_back_stand() -> None:
@@ -285,10 +284,22 @@ def test_figures_that_the_provider_takes_back_stand() -> None:
     assert stream.counts == TokenCounts(input=7, cached_input=11, cache_write_5m=3, cache_write_1h=5, output=9)
 
 
-def test_a_delta_of_an_unknown_kind_is_no_output() -> None:
+@pytest.mark.parametrize("kind", [["text_delta"], "something_of_tomorrow", None])
+def test_a_delta_of_an_unknown_kind_counts_where_nobody_reports_usage(kind: object) -> None:
     stream = MessageStream(held_tokens=100)
-    stream.feed(event({"type": "content_block_delta", "delta": {"type": ["text_delta"], "text": "x"}}))
-    assert (stream.chunks, stream.fault) == (0, None)
+    stream.feed(event({"type": "content_block_delta", "delta": {"type": kind, "words": "x" * 30}}))
+    assert (stream.chunks, stream.fault, stream.output_tokens) == (0, None, 10)
+    stream.feed(event({"type": "content_block_start", "content_block": {"type": "x", "data": "y" * 3000}}))
+    assert (stream.fault, stream.output_tokens) == (None, 100)  # at most all that was held
+
+
+def test_noughts_are_no_figures() -> None:
+    """litellm opens every message with them; a client who left then would have had its prompt for nothing."""
+    stream = MessageStream(held_tokens=100)
+    stream.feed(event({"type": "message_start", "message": {"usage": {"input_tokens": 0, "output_tokens": 0}}}))
+    assert stream.counts is None
+    stream.feed(event({"type": "message_delta", "delta": {}, "usage": {"input_tokens": 7, "output_tokens": 2}}))
+    assert stream.counts == TokenCounts(input=7, output=2)
 
 
 def test_not_one_chunk_more_than_was_held_is_passed_on() -> None:

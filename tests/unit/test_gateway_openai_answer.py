@@ -91,6 +91,49 @@ def test_chunks_are_counted_as_tokens() -> None:
     assert (stream.output_tokens, stream.complete) == (2, False)
 
 
+def delta(**fields: object) -> bytes:
+    return event({"choices": [{"index": 0, "delta": {"role": "assistant", **fields}}]})
+
+
+@pytest.mark.parametrize(
+    ("fields", "tokens"),
+    [
+        ({"something_of_tomorrow": {"id": "x" * 99, "words": ["y" * 20, {"more": "z" * 10}]}}, 10),
+        ({"reasoning_details": [{"type": "reasoning.text", "text": "y" * 30, "signature": "s" * 99}]}, 10),
+        # one and the same thought, as OpenRouter and vLLM send it
+        ({"reasoning": "y" * 30, "reasoning_content": "y" * 30, "reasoning_details": [{"text": "y" * 30}]}, 10),
+        ({"tool_calls": [{"id": "x" * 99, "function": {"name": "f" * 30, "arguments": ""}}]}, 10),
+        ({"tool_calls": [{"id": "x", "custom": {"input": "y" * 30}}, {"id": "x", "new": "y" * 30}]}, 20),
+        ({"function_call": {"name": "f", "arguments": "y" * 30}}, 11),
+        ({"annotations": [{"url_citation": {"title": "t" * 99}}]}, 0),
+        # nobody can read the number of tokens off a sound or a picture: all that was held
+        ({"audio": {"id": "a", "data": "AAAA", "transcript": "hi"}}, 100),
+        ({"images": [{"type": "image_url", "image_url": {"url": "data:image/png;base64,AAAA"}}]}, 100),
+        ({"audio": None, "images": []}, 0),
+    ],
+)
+def test_what_stands_in_any_field_is_output_where_nobody_reports_usage(fields: Json, tokens: int) -> None:
+    stream = ChatStream(hide_usage=True, held_tokens=100)
+    came = delta(**fields)
+    assert run(stream, came) == came
+    assert (stream.output_tokens, stream.fault) == (tokens, None)
+
+
+def test_what_no_format_names_never_cuts_a_stream_and_never_costs_more_than_was_held() -> None:
+    stream = ChatStream(hide_usage=True, held_tokens=10)
+    came = delta(content="Hi", sealed="x" * 100_000)
+    assert run(stream, came) == came
+    assert (stream.output_tokens, stream.fault) == (10, None)
+
+
+def test_chunks_whose_probabilities_are_listed_have_as_many_tokens() -> None:
+    stream = ChatStream(hide_usage=True, held_tokens=100)
+    listed = {"content": [{"token": "a"}, {"token": "b"}], "refusal": [{"token": "c"}]}
+    run(stream, event({"choices": [{"index": 0, "delta": {"content": "ab"}, "logprobs": listed}]}))
+    run(stream, event({"choices": [{"index": 0, "delta": {"content": "d"}, "logprobs": {"content": None}}]}))
+    assert stream.output_tokens == 4
+
+
 def test_reasoning_and_arguments_of_tools_are_output_too() -> None:
     stream = ChatStream(hide_usage=True, held_tokens=100)
     call = {"tool_calls": [{"index": 0, "function": {"arguments": '{"a":'}}]}
@@ -150,6 +193,7 @@ def test_a_last_event_without_its_empty_line_still_counts() -> None:
         {"prompt_tokens": True, "completion_tokens": 1},
         {"prompt_tokens": -1, "completion_tokens": 1},
         {"prompt_tokens": 1.5, "completion_tokens": 1},
+        {"prompt_tokens": 0, "completion_tokens": 0, "total_tokens": 0},
         {"prompt_tokens": 10**15, "completion_tokens": 1},
     ],
 )
@@ -233,9 +277,12 @@ def test_what_is_no_completion_cannot_be_used(raw: bytes) -> None:
 def test_a_completion_without_usage_gives_the_bytes_of_its_text() -> None:
     body = {"choices": [{"message": {"content": "naïve"}}, {"message": {"content": "x"}}, "odd"]}
     assert read_completion(orjson.dumps(body)) == WholeAnswer(None, 7)
+    spoken = {"choices": [{"message": {"content": None, "audio": {"data": "AAAA", "transcript": "hi"}}}]}
+    assert read_completion(orjson.dumps(spoken)) == WholeAnswer(None, 2, has_media=True)
 
 
 def test_long_chunks_are_counted_by_their_bytes() -> None:
     assert estimate_output_tokens(chunks=10, text_bytes=40) == 10
-    assert estimate_output_tokens(chunks=2, text_bytes=401) == 101
+    assert estimate_output_tokens(chunks=10, text_bytes=81) == 27
+    assert estimate_output_tokens(chunks=2, text_bytes=401) == 134
     assert estimate_output_tokens(chunks=0, text_bytes=0) == 0

@@ -48,7 +48,7 @@ def test_usage_is_read_off_the_last_event_and_every_byte_passes(status: str) -> 
     reader = stream()
     came = OPENING + b": keep-alive\n\n" + delta("Hel") + delta("lo") + end(status, usage=USAGE) + b"data: [DONE]\n\n"
     assert reader.feed(came) + reader.end() == came
-    assert (reader.counts, reader.complete, reader.ended, reader.output_tokens) == (COUNTS, True, True, 7)
+    assert (reader.counts, reader.complete, reader.ended) == (COUNTS, True, True)
 
 
 @pytest.mark.parametrize(
@@ -74,7 +74,24 @@ def test_what_was_sent_without_deltas_counts_where_nobody_reports_usage() -> Non
     call = {"type": "function_call", "id": "y" * 99, "arguments": "z" * 40}
     reader = stream(1000)
     reader.feed(end(output=[item, call, "odd", {"content": ["odd"]}]))
-    assert (reader.counts, reader.text_bytes, reader.output_tokens) == (None, 440, 110)
+    assert (reader.counts, reader.other_bytes, reader.output_tokens) == (None, 446, 149)
+
+
+def test_thoughts_that_nobody_can_read_count_for_whoever_leaves_early() -> None:
+    reader = stream(1000)
+    sealed = {"type": "reasoning", "id": "x" * 99, "summary": [], "encrypted_content": "s" * 300}
+    said = {"type": "message", "content": [{"type": "output_text", "text": "word"}]}
+    reader.feed(event("response.output_item.done", item=sealed) + delta("word"))
+    reader.feed(event("response.output_item.done", item=said))
+    assert (reader.chunks, reader.other_bytes, reader.output_tokens) == (1, 300, 101)
+
+
+@pytest.mark.parametrize("kind", ["response.audio.delta", "response.output_audio.delta"])
+def test_sound_that_nobody_reported_is_all_that_was_held(kind: str) -> None:
+    reader = stream(50)
+    came = delta("A" * 100_000, kind)
+    assert reader.feed(came) == came
+    assert reader.output_tokens == 50
 
 
 def test_not_one_chunk_more_than_was_held_is_passed_on() -> None:

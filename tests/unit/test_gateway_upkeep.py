@@ -1,6 +1,7 @@
 """Long calls keep their holds; a call whose hold is gone is stopped; upkeep survives outages."""
 
 import asyncio
+from dataclasses import replace
 from pathlib import Path
 from time import perf_counter
 from uuid import uuid4
@@ -15,7 +16,9 @@ from llm_gateway.call import Call, Interruption
 from llm_gateway.caller import Caller
 from llm_gateway.callers import Callers
 from llm_gateway.catalog import Catalog
+from llm_gateway.catalog_file import TimeoutsEntry
 from llm_gateway.catalog_load import load_catalog
+from llm_gateway.client import Client
 from llm_gateway.content.hooks import About
 from llm_gateway.content.rules import ContentRules
 from llm_gateway.directory import Directory, Entry, Question
@@ -26,7 +29,14 @@ from llm_gateway.limits.ledger import Hold, HoldRequest, Ledger, Usage
 from llm_gateway.metrics import Metrics
 from llm_gateway.pipeline import Pipeline
 from llm_gateway.plan import Hop, Plan
-from llm_gateway.providers.contract import Provider, ProviderAnswer, ProviderCall, Providers
+from llm_gateway.providers.contract import (
+    FailureKind,
+    Provider,
+    ProviderAnswer,
+    ProviderCall,
+    ProviderFailure,
+    Providers,
+)
 from llm_gateway.settlement import Charge, DetachedTasks
 from llm_gateway.times import Times
 from llm_gateway.upkeep import every, renew_leases
@@ -37,6 +47,9 @@ REQUEST = CHAT.parse(b'{"model": "local/smollm2", "messages": [{"role": "user"}]
 
 class Nobody(Provider):
     """Must not be asked."""
+
+    async def ready(self) -> None:
+        pass
 
     async def open(self, call: ProviderCall) -> ProviderAnswer:
         raise AssertionError("nobody is asked here")
@@ -149,6 +162,51 @@ async def test_long_calls_are_renewed_and_one_without_a_hold_is_stopped(catalog:
     for one in works.values():
         one.cancel()
     assert await works["young"] is None
+
+
+class SlowToLoad(Nobody):
+    """Its first call finds it after a while that is longer than the deployment may take to answer."""
+
+    def __init__(self, until_s: float) -> None:
+        self._until_s = until_s
+        self.is_ready = False
+
+    async def ready(self) -> None:
+        await asyncio.sleep(self._until_s)
+        self.is_ready = True
+
+    async def open(self, call: ProviderCall) -> ProviderAnswer:
+        assert self.is_ready
+        raise ProviderFailure(FailureKind.REJECTED)
+
+
+async def nobody_reads() -> dict[str, object]:
+    raise AssertionError("the body was read")
+
+
+async def nobody_writes(_: object) -> None:
+    raise AssertionError("nothing is answered")
+
+
+@pytest.mark.parametrize("as_fallback", [False, True])
+async def test_what_takes_a_provider_long_to_load_is_not_the_deployments_time(
+    catalog: Catalog, as_fallback: bool
+) -> None:
+    """litellm's import takes seconds; within a deadline it would be a timeout, cost all that was held, and rest."""
+    pipeline = pipeline_with(catalog, LeaseLedger())
+    slow = SlowToLoad(0.03)
+    pipeline.asking.providers = Providers(native=slow, translating=slow, counting=slow)
+    call = a_call(pipeline, "first", age_s=0.0)
+    call.request = replace(call.request, stream=True)
+    [hop] = call.plan.hops
+    call.plan = Plan((replace(hop, deployment=replace(hop.deployment, timeouts=TimeoutsEntry(first_byte_s=0.02))),))
+    if not as_fallback:
+        await pipeline.asking.ready(call)
+    with pytest.raises(ProviderFailure) as failure:
+        await pipeline.asking.ask(
+            call, Client({"headers": []}, nobody_reads, nobody_writes), asyncio.get_running_loop().time() + 60
+        )
+    assert failure.value.kind is FailureKind.REJECTED
 
 
 async def test_a_call_that_is_being_settled_is_not_renewed(catalog: Catalog) -> None:

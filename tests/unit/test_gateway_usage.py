@@ -15,6 +15,7 @@ from llm_gateway.limits.estimate import Estimate
 from llm_gateway.plan import Hop
 from llm_gateway.wire.answer_stream import AnswerStream
 from llm_gateway.wire.anthropic_answer import MessageStream, read_message
+from llm_gateway.wire.format import WholeAnswer
 from llm_gateway.wire.openai_answer import ChatStream, read_completion
 from llm_gateway.wire.openai_responses_answer import ResponsesStream, read_response
 from tests.support.catalogs import catalog_of
@@ -105,13 +106,33 @@ def test_what_has_no_rate_is_charged_at_the_dearest_one_and_marked(model: Public
     ],
 )
 def test_a_prompt_that_nobody_reported_is_estimated(model: PublicModel, estimate: Estimate, prompt_tokens: int) -> None:
-    used = usage.unreported(hop(model, estimate), text_bytes=41)
+    used = usage.answered(hop(model, replace(estimate, max_output_tokens=100)), WholeAnswer(None, 33))
     assert (used.counts.prompt_tokens, used.counts.output, used.estimated) == (prompt_tokens, 11, True)
+
+
+@pytest.mark.parametrize(
+    ("answer", "counts", "estimated"),
+    [
+        (WholeAnswer(TokenCounts(input=50, output=7), 3000), TokenCounts(input=50, output=7), False),
+        (WholeAnswer(None, 3000), TokenCounts(input=300, output=100), True),  # at most what it was told to write
+        (WholeAnswer(None, 3, has_media=True), TokenCounts(input=300, output=100), True),
+        # half a figure is none for the other half
+        (WholeAnswer(TokenCounts(output=7), 3000), TokenCounts(input=300, output=7), True),
+        (WholeAnswer(TokenCounts(input=50), 30), TokenCounts(input=50, output=10), True),
+        (WholeAnswer(TokenCounts(input=50), 0), TokenCounts(input=50), False),
+        (WholeAnswer(TokenCounts(), 0), TokenCounts(), False),  # it says that nothing was done
+    ],
+)
+def test_what_a_whole_answer_does_not_say_is_estimated(
+    model: PublicModel, answer: WholeAnswer, counts: TokenCounts, estimated: bool
+) -> None:
+    used = usage.answered(hop(model), answer)
+    assert (used.counts, used.estimated, used.outcome) == (counts, estimated, "ok")
 
 
 def test_sound_that_nobody_reported_is_estimated(model: PublicModel) -> None:
     heard = replace(ESTIMATE, audio_tokens=300, classes=(("input_audio", "x"),))
-    assert usage.unreported(hop(model, heard), text_bytes=0).counts.input_audio == 100
+    assert usage.answered(hop(model, heard), WholeAnswer(None, 0)).counts.input_audio == 100
     worst = usage.worst_case(hop(model, heard), outcome="unknown")
     assert worst.counts == TokenCounts(input=900, input_audio=300, output=100)
     # every rate of priority is three times the ordinary one, also where only input and output were said
@@ -148,6 +169,16 @@ def test_a_cut_message_costs_the_prompt_that_it_reported_at_first(model: PublicM
     used = usage.streamed(hop(model), fed(MessageStream(held_tokens=100), start, delta, delta, delta), outcome="cut")
     assert used.counts == TokenCounts(input=50, output=3)
     assert used.cost_nano_usd == 50 * 3000 + 3 * 6000
+
+
+def test_what_the_provider_said_beside_a_cut_stream_is_believed(model: PublicModel) -> None:
+    piece = {"choices": [{"delta": {"content": "hi"}}], "service_tier": "default"}
+    told = TokenCounts(input=40, cached_input=10, output=1)
+    used = usage.streamed(hop(model), fed(chat_stream(), piece, piece, piece), outcome="client_gone", told=told)
+    assert (used.counts, used.estimated) == (TokenCounts(input=40, cached_input=10, output=3), True)
+    ended = fed(chat_stream(), {"choices": [{"delta": {"content": "hi"}, "finish_reason": "stop"}]})
+    used = usage.streamed(hop(model), ended, outcome="ok", told=told)
+    assert (used.counts, used.estimated) == (TokenCounts(input=40, cached_input=10, output=1), True)
 
 
 def test_a_response_names_its_service_at_its_end(model: PublicModel) -> None:
