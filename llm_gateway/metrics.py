@@ -95,6 +95,7 @@ class Metrics:
         self._images = counter("images", "Pictures made.", *by_call)
         self._cost = counter("cost_nano_usd", "What calls cost, in billionths of a dollar.", *by_call)
         self._refusals = counter("refusals", "Calls that a limit refused.", "scope", "limit")
+        self._unavailable = counter("unavailable", "Requests refused because of what could not be asked.", "what")
         self._denials = counter("denials", "Calls that a rule of the operator's refused.", "rule")
         self._provider_errors = counter("provider_errors", "Attempts that failed.", "deployment", "kind")
         self._retries = counter("retries", "Attempts after the first at the same model.", "model")
@@ -132,6 +133,10 @@ class Metrics:
     def limit_reached(self, *, scope: str, limit: str) -> None:
         """A limit of the ledger's has refused a call."""
         self._refusals.labels(scope, limit).inc()
+
+    def unavailable(self, what: str) -> None:
+        """A request was refused because something of ours could not be asked; `what` is the code of the refusal."""
+        self._unavailable.labels(what).inc()
 
     def denied(self, rule: str) -> None:
         """A rule of ours or of the operator's has refused a call; `rule` is its name in the code or the settings."""

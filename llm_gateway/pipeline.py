@@ -16,7 +16,7 @@ from dataclasses import dataclass, field, replace
 from time import perf_counter
 from typing import Final
 
-from core.errors import ButtressError, InvalidInput
+from core.errors import ButtressError, InvalidInput, Unavailable
 from core.logging import get_logger
 from llm_gateway.asking import Asking
 from llm_gateway.call import Call, error_of_interruption
@@ -140,6 +140,8 @@ class Pipeline:
             self.metrics.limit_reached(scope=error.scope, limit=error.limit_name)
         elif isinstance(error, ModelNotAllowed | EndpointNotAllowed):
             self.metrics.denied(error.code)
+        elif isinstance(error, Unavailable):
+            self.metrics.unavailable(error.code)
 
     async def _hold(
         self, caller: Caller, request: FormatRequest, plan: Plan, call_id: str

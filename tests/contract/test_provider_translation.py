@@ -28,6 +28,7 @@ TWO_CALLS = Step(
     ),
 )
 STREAM = {"stream": True}
+TEXT = {"content_block_delta", "response.output_text.delta"}
 
 
 @pytest.fixture(scope="module")
@@ -351,6 +352,61 @@ async def test_what_cannot_be_translated_is_the_requests_fault_and_asks_nobody(
     assert failure.value.work_was_refused
     assert not failure.value.may_ask_another
     assert provider.requests() == ()
+
+
+@pytest.mark.parametrize("arguments", ['{"city": "Ber', '{"city": "Bern"}{', "{city}"])
+async def test_arguments_of_tools_that_are_no_json_are_the_requests_fault_and_ask_nobody(
+    arguments: str, asker: Asker, provider: FakeProvider
+) -> None:
+    """LiteLLM#35303: a conversation with such arguments and fallbacks in a circle kept a replica busy for ever."""
+    call = {"id": "t1", "type": "function", "function": {"name": "get_weather", "arguments": arguments}}
+    conversation = [
+        {"role": "user", "content": "Hi"},
+        {"role": "assistant", "content": None, "tool_calls": [call]},
+        {"role": "tool", "tool_call_id": "t1", "content": "sunny"},
+    ]
+    with pytest.raises(ProviderFailure) as failure:
+        await asker.ask("claude", "chat", {**CHAT, "messages": conversation, "tools": CHAT_TOOLS})
+    assert failure.value.work_was_refused
+    assert not failure.value.may_ask_another
+    assert provider.requests() == ()
+
+
+@pytest.mark.parametrize("arguments", ['{"city": "Ber', "[]", "7"])
+async def test_arguments_of_tools_that_are_no_object_are_no_message_and_are_paid_once(
+    arguments: str, asker: Asker, provider: FakeProvider
+) -> None:
+    provider.script(Step(tool_calls=(ToolCall(name="get_weather", arguments=arguments),)))
+    with pytest.raises(ProviderFailure) as failure:
+        await asker.ask("chats", "messages", {**MESSAGES, "tools": ANTHROPIC_TOOLS})
+    assert failure.value.kind is FailureKind.UNUSABLE
+    assert not failure.value.may_ask_another
+    assert len(provider.requests()) == 1
+
+
+@pytest.mark.parametrize(("endpoint", "body"), [("messages", MESSAGES), ("responses", RESPONSES)])
+async def test_chunks_without_choices_are_passed_over(
+    endpoint: Any, body: dict[str, Any], asker: Asker, provider: FakeProvider
+) -> None:
+    """LiteLLM#30761. Azure's first chunk has none (what its filter says of the prompt), the one with usage neither."""
+    head = {"id": "c", "object": "chat.completion.chunk", "created": 1, "model": "m"}
+    chunks = [
+        {**head, "id": "", "choices": [], "prompt_filter_results": [{"prompt_index": 0}]},
+        {**head, "choices": [{"index": 0, "delta": {"role": "assistant", "content": "Hi"}, "finish_reason": None}]},
+        {**head, "choices": []},
+        {**head, "choices": [{"index": 0, "delta": {}, "finish_reason": "stop"}]},
+        {**head, "choices": [], "usage": {"prompt_tokens": 3, "completion_tokens": 1, "total_tokens": 4}},
+    ]
+    lines = [f"data: {orjson.dumps(chunk).decode()}" for chunk in chunks]
+    provider.script(Step(sse="\n\n".join([*lines, "data: [DONE]", ""])))
+    events = (await asker.ask("chats", endpoint, body | STREAM)).events
+    assert [event["delta"] for event in events if event["type"] in TEXT] in (
+        ["Hi"],
+        [{"type": "text_delta", "text": "Hi"}],
+    )
+    assert events[-1]["type"] in {"message_stop", "response.completed"}
+    last = events[-2] if endpoint == "messages" else events[-1]["response"]
+    assert (last["usage"]["input_tokens"], last["usage"]["output_tokens"]) == (3, 1)
 
 
 async def test_litellm_is_silent_and_its_proxy_is_not_there(asker: Asker) -> None:

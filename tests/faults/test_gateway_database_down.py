@@ -1,6 +1,7 @@
 """Without its database the gateway refuses, at once and in the right words: no call is free, nobody is signed out."""
 
 import asyncio
+import re
 import time
 from collections.abc import AsyncIterator
 from urllib.parse import urlsplit
@@ -18,6 +19,8 @@ from tests.support.gateway_server import GatewayServer, gateway_on
 from tests.support.stack import RunningStack, free_ports
 from tests.support.tcp_gate import TcpGate
 
+METRICS_TOKEN = "metrics-token-of-a-gateway-cut-off"
+OUT_OF_REACH = {"ledger_unavailable", "callers_unavailable"}
 ASK: dict[str, object] = {"model": "fake/chat", "messages": [{"role": "user", "content": "Hi."}]}
 
 
@@ -44,7 +47,7 @@ async def gate(stack: RunningStack) -> AsyncIterator[TcpGate]:
 async def cut_off(stack: RunningStack, gate: TcpGate, fake_provider: FakeProvider) -> AsyncIterator[GatewayServer]:
     """A gateway whose database is behind the gate."""
     fake_provider.reset()
-    environment = behind(stack, gate)
+    environment = {**behind(stack, gate), "BUTTRESS_METRICS_TOKEN": METRICS_TOKEN}
     with gateway_on(stack, fake_provider, name="cut-off", wait=False, extra_environment=environment) as server:
         await server.ready()
         yield server
@@ -71,12 +74,17 @@ async def test_calls_are_refused_with_503_within_a_second_or_so_and_work_again_a
             assert time.monotonic() - began_s < 1.5
             assert answer.status_code == 503
             assert set(answer.json()["error"]) == {"message", "type", "param", "code"}
+            assert answer.json()["error"]["code"] in OUT_OF_REACH
             assert int(answer.headers["retry-after"]) >= 1
         ready = await client.get(f"{cut_off.url}/health/ready")
         live = await client.get(f"{cut_off.url}/health/live")
         assert (ready.status_code, live.status_code) == (503, 200)
         assert (await client.get("/models", headers=key.headers)).status_code == 503
         assert fake_provider.bill().counts.requests == 1
+        shown = await client.get(f"{cut_off.url}/metrics", headers={"authorization": f"Bearer {METRICS_TOKEN}"})
+        told = re.findall(r'^buttress_llm_unavailable_total{what="(\w+)"} (\S+)$', shown.text, re.MULTILINE)
+        assert {what for what, _ in told} <= OUT_OF_REACH
+        assert sum(float(times) for _, times in told) >= 3
         await gate.open()
 
         async def works_again() -> bool:

@@ -213,6 +213,7 @@ async def test_a_cut_stream_ends_with_an_error_event_and_no_false_done(
     assert not done
     assert set(events[-1]["error"]) == FOUR_KEYS
     assert events[-1]["error"]["code"] == "provider_stream_cut"
+    assert fake_provider.bill().counts.requests == 1  # nobody is asked again once something was answered
     [row] = await usage_rows(database, caller, count=1)
     assert (row["outcome"], row["estimated"]) == ("cut", True)
     # a reset may destroy what was on its way; more than was sent is never charged

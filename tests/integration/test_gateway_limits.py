@@ -182,40 +182,42 @@ async def test_of_two_hundred_calls_at_once_through_two_gateways_exactly_fifty_a
     assert fake_provider.bill().counts.requests == 50
 
 
+@pytest.mark.parametrize(("limit", "most"), [("nano_usd_per_month", 1_000_000), ("tokens_per_day", 800)])
 async def test_a_budget_under_a_race_is_never_overspent(
+    *,
+    limit: str,
+    most: int,
     gateway: GatewayServer,
     second_gateway: GatewayServer,
     caller: Caller,
     database: asyncpg.Connection,
     fake_provider: FakeProvider,
 ) -> None:
-    budget = 1_000_000
-    await set_limits(
-        database,
-        caller,
-        requests_per_minute=10_000,
-        tokens_per_minute=10_000_000,
-        calls_in_flight=200,
-        nano_usd_per_month=budget,
-    )
+    roomy = {"requests_per_minute": 10_000, "tokens_per_minute": 10_000_000, "calls_in_flight": 200}
+    await set_limits(database, caller, **roomy, **{limit: most})
     fake_provider.script(Step(times=0, input_tokens=30, output_tokens=10))
     statuses = await _ask_at_once([gateway, second_gateway], caller, 200)
     passed = statuses.count(200)
     assert 0 < passed < 200
     rows = await usage_rows(database, caller, count=passed)
     spent = sum(row["cost_nano_usd"] for row in rows)
+    tokens = sum(row["input_tokens"] + row["output_tokens"] for row in rows)
     bill = fake_provider.bill()
     assert spent == bill.input_tokens * 1000 + bill.output_tokens * 2000
-    assert spent <= budget
+    assert tokens == bill.input_tokens + bill.output_tokens
+    assert {"nano_usd_per_month": spent, "tokens_per_day": tokens}[limit] <= most
 
 
 async def _ask_at_once(gateways: list[GatewayServer], caller: Caller, calls: int) -> list[int]:
-    """The statuses of that many calls, spread over the gateways, all on their way at the same moment."""
+    """The statuses of that many calls, spread over the gateways, all on their way at once; two in four are streamed."""
     limits = httpx.Limits(max_connections=calls)
     async with httpx.AsyncClient(headers=caller.headers, timeout=60, limits=limits) as client:
         answers = await asyncio.gather(
             *(
-                client.post(f"{gateways[number % len(gateways)].base_url}/chat/completions", json=ASK)
+                client.post(
+                    f"{gateways[number % len(gateways)].base_url}/chat/completions",
+                    json={**ASK, "stream": number % 4 > 1},
+                )
                 for number in range(calls)
             )
         )

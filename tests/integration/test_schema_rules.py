@@ -14,6 +14,10 @@ FAULTS = {
         "grant execute on function private.live_caller() to authenticated",
         "revoke execute on function private.create_workspace(text) from authenticated",
     ],
+    "dynamic_statements_are_listed": [
+        "create function api.draft(x text) returns void language plpgsql as $$ begin execute 'select ' || x; end $$",
+        "drop function api.usage_report, private.usage_report, private.usage_sums",
+    ],
     "everything_is_commented": [
         "create table private.draft (id int primary key)",
         "alter table api.profiles add column birthday date",
