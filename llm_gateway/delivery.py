@@ -68,16 +68,14 @@ async def deliver_whole(call: Call, client: Client) -> None:
         raise ProviderFailure(FailureKind.UNUSABLE) from error
     used = usage.answered(hop, whole)
     call.settle(used)
-    came = whole.body or raw
-    call.kept.came(came)
-    given = await call.rules.answer(came)
+    given = await call.rules.answer(whole.body or raw)
     call.kept.passed(given)
     client.provider_s = call.provider_s
     await client.answer_json(200, given, [*_notes(hop), (b"x-buttress-cost-usd", usd(used.cost_nano_usd))])
 
 
 async def deliver_again(call: Call, client: Client, answer: bytes) -> None:
-    """The client has an answer that came before, by today's rules; the ledger has a call that cost nothing.
+    """The client has an answer that was given before, if today's rules let it pass; the call cost nothing.
 
     Raises: ContentDenied, AnswerWithheld.
     """
@@ -133,7 +131,7 @@ async def _first_piece(call: Call, deadline_s: float) -> bytes:
     try:
         async with asyncio.timeout_at(min(deadline_s, asked_s + hop.deployment.timeouts.first_byte_s)):
             while piece := await answer.read():
-                passed = _by_the_rules(call, stream.feed(piece))
+                passed = call.rules.feed(stream.feed(piece))
                 if passed:
                     return passed
                 if stream.fault is not None:
@@ -182,7 +180,7 @@ async def _pass_on(call: Call, client: Client, first: bytes, deadline_s: float) 
                     return OutputLimitReached()
                 patience.renew(ended=stream.ended)
                 piece = await answer.read()
-                passed = _by_the_rules(call, stream.feed(piece)) if piece else _rest(call, stream)
+                passed = call.rules.feed(stream.feed(piece)) if piece else _rest(call, stream)
                 if passed:
                     sent_bytes += len(passed)
                     await client.send(passed)
@@ -200,13 +198,8 @@ async def _pass_on(call: Call, client: Client, first: bytes, deadline_s: float) 
     return None if stream.complete else StreamCut()
 
 
-def _by_the_rules(call: Call, piece: bytes) -> bytes:
-    call.kept.came(piece)
-    return call.rules.feed(piece)
-
-
 def _rest(call: Call, stream: StreamReader) -> bytes:
-    return _by_the_rules(call, stream.end()) + call.rules.end()
+    return call.rules.feed(stream.end()) + call.rules.end()
 
 
 def _notes(hop: Hop) -> RawHeaders:

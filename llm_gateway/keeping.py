@@ -22,16 +22,23 @@ _STATE: Final = b"x-buttress-cache"
 
 
 @dataclass(slots=True)
-class Remembered:
-    """Bytes as they pass by, or their beginning where they are too many."""
+class Kept:
+    """One call's answer as the client gets it, remembered only if somebody will want it.
 
+    `max_age_s`: how old an answer given before may be, and how long a new one is kept; None: every answer is new.
+    """
+
+    max_age_s: int | None = None
+    wants_content: bool = False
+    key: CacheKey | None = None
+    hit: bytes | None = None  # the answer as it was given before
     is_cut: bool = False
     _pieces: list[bytes] = field(default_factory=list)
     _size: int = 0
 
-    def add(self, piece: bytes) -> None:
-        """This has passed."""
-        if self.is_cut:
+    def passed(self, piece: bytes) -> None:
+        """The client was given this."""
+        if self.is_cut or not (self.wants_content or (self.key is not None and self.hit is None)):
             return
         self._size += len(piece)
         if self._size > MAX_ANSWER_BYTES:
@@ -39,34 +46,9 @@ class Remembered:
         else:
             self._pieces.append(piece)
 
-    def joined(self) -> bytes:
-        """All of it, or its beginning."""
+    def answer(self) -> bytes:
+        """All of it, or its beginning where it was cut."""
         return b"".join(self._pieces)
-
-
-@dataclass(slots=True)
-class Kept:
-    """One call's answer, remembered only if somebody will want it: for the cache as it came, before rules about content
-    (whoever is given it again is given it by the rules of that moment), for the store as the client got it.
-
-    `max_age_s`: how old an answer given before may be, and how long a new one is kept; None: every answer is new.
-    """
-
-    max_age_s: int | None = None
-    key: CacheKey | None = None
-    hit: bytes | None = None  # the answer as it came, once before
-    came_whole: Remembered | None = None
-    given: Remembered | None = None
-
-    def came(self, piece: bytes) -> None:
-        """The provider's answer has this."""
-        if self.came_whole is not None:
-            self.came_whole.add(piece)
-
-    def passed(self, piece: bytes) -> None:
-        """The client was given this."""
-        if self.given is not None:
-            self.given.add(piece)
 
 
 class Keeper:
@@ -84,7 +66,7 @@ class Keeper:
         """What the call wants of us. Raises: InvalidInput for a header that says nothing we know."""
         wants_content = caller.policy.store_content and caller.workspace_id is not None and self._contents is not None
         max_age_s = wished_age_s(client.header(HEADER), model.cache_ttl_s)
-        return Kept(max_age_s=None if self._cache is None else max_age_s, given=Remembered() if wants_content else None)
+        return Kept(max_age_s=None if self._cache is None else max_age_s, wants_content=wants_content)
 
     async def look_up(self, kept: Kept, client: Client, caller: Caller, endpoint: str, request: FormatRequest) -> None:
         """`kept` has what was answered before, if the call wants that and there is such an answer."""
@@ -93,18 +75,14 @@ class Keeper:
         kept.key = self._keys.make(caller, endpoint, request)
         kept.hit = await self._cache.find(kept.key, max_age_s=kept.max_age_s)
         client.standing.append((_STATE, b"miss" if kept.hit is None else b"hit"))
-        if kept.hit is None:
-            kept.came_whole = Remembered()
 
     def keep(
         self, kept: Kept, *, call_id: str, caller: Caller, endpoint: str, request: FormatRequest, is_complete: bool
     ) -> None:
         """What is to outlive the call is being written. `is_complete`: nothing was cut, and nothing failed."""
-        answer = kept.came_whole
-        if kept.key is not None and answer is not None and is_complete and not answer.is_cut:
-            work = self._cache_final(kept.key, answer, kept.max_age_s or 0, endpoint, request)
-            self._tasks.start(work, name=f"cache {call_id}")
-        if kept.given is not None and caller.workspace_id is not None and self._contents is not None:
+        if kept.key is not None and kept.hit is None and is_complete and not kept.is_cut:
+            self._tasks.start(self._cache_final(kept.key, kept, endpoint, request), name=f"cache {call_id}")
+        if kept.wants_content and caller.workspace_id is not None and self._contents is not None:
             stored = StoredCall(
                 workspace_id=caller.workspace_id,
                 call_id=call_id,
@@ -113,14 +91,12 @@ class Keeper:
                 model=request.model,
                 is_stream=request.stream,
                 request=orjson.dumps(request.body),
-                answer=kept.given.joined(),
-                answer_is_cut=kept.given.is_cut or not is_complete,
+                answer=kept.answer(),
+                answer_is_cut=kept.is_cut or not is_complete,
             )
             self._tasks.start(self._contents.store(stored), name=f"store {call_id}")
 
-    async def _cache_final(
-        self, key: CacheKey, answer: Remembered, ttl_s: int, endpoint: str, request: FormatRequest
-    ) -> None:
-        raw = answer.joined()
-        if self._cache is not None and is_final(endpoint, stream=request.stream, raw=raw):
-            await self._cache.store(key, raw, ttl_s=ttl_s)
+    async def _cache_final(self, key: CacheKey, kept: Kept, endpoint: str, request: FormatRequest) -> None:
+        answer = kept.answer()
+        if self._cache is not None and is_final(endpoint, stream=request.stream, raw=answer):
+            await self._cache.store(key, answer, ttl_s=kept.max_age_s or 0)

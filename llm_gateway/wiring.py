@@ -17,7 +17,7 @@ from llm_gateway.cache.key import CacheKeys
 from llm_gateway.callers import Callers
 from llm_gateway.catalog import Catalog
 from llm_gateway.content.hooks import ContentHook
-from llm_gateway.content.redactor import Redactor
+from llm_gateway.content.redactor import AnswerRedactor, RequestRedactor
 from llm_gateway.content.rules import ContentRules
 from llm_gateway.directory import QUESTIONS_AT_ONCE, PostgresDirectory
 from llm_gateway.keeping import Keeper
@@ -58,7 +58,8 @@ class Wiring:
             tokens = TokenVerifier.from_settings(self.settings, http)
         providers = self._open_providers(parts, tasks)
         beside = await parts.enter_async_context(open_beside(self._dsn(), self.metrics))
-        rules = ContentRules([*self.hooks, Redactor(self.metrics)], self.metrics)
+        redactors = [RequestRedactor(self.metrics), AnswerRedactor(self.metrics)]
+        rules = ContentRules([*self.hooks, *redactors], self.metrics)
         keys = CacheKeys(self.settings.key_pepper.get_secret_value(), rules.names)
         observers = [await parts.enter_async_context(_open_genai())] if self.settings.otel else []
         pipeline = Pipeline(

@@ -18,7 +18,8 @@ class LlmSettings(BaseModel):
 
     models: list[str] | None = Field(description="The models its calls may use, as fallbacks too; null: all.")
     redact: bool = Field(
-        description="E-mail addresses, phone and card numbers are taken out of what goes to a provider."
+        description="E-mail addresses, phone and card numbers are taken out of what goes to a provider, where they are "
+        "written in a usual way: what is spelled out, encoded, or in a picture or a file is not found."
     )
     redact_answers: bool = Field(description="The same of what comes back.")
     store_content: bool = Field(description="Requests and answers are kept, for owners and admins to read.")

@@ -15,7 +15,7 @@ from llm_gateway.caller import Caller
 from llm_gateway.wire.format import FormatRequest
 
 # Of everything that goes into a key: answers of another layout are not found any more.
-_VERSION: Final = 2
+_VERSION: Final = 1
 
 
 @dataclass(frozen=True, slots=True)

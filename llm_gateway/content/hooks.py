@@ -92,7 +92,10 @@ class ContentHook:
         return None
 
     async def after(self, about: About, answer: Body) -> Body | None:
-        """The answer to give instead, or None to give it as it is. Never changes `answer`. Raises: ContentDenied."""
+        """The answer to give instead, or None to give it as it is. Never changes `answer`. Raises: ContentDenied.
+
+        The cache keeps what was given, and asks again each time it gives that again.
+        """
         return None
 
     def stream(self, about: About) -> StreamFilter | None:

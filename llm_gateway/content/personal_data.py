@@ -7,10 +7,11 @@ a pattern alone cannot tell (a checksum, a date, an order number) is decided aft
 from __future__ import annotations
 
 import re
-import unicodedata
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Final, Literal
+
+from llm_gateway.content.plain import Plain
 
 Kind = Literal["email", "phone", "card"]
 
@@ -21,7 +22,7 @@ PLACEHOLDERS: Final[Mapping[Kind, str]] = {"email": "[EMAIL]", "phone": "[PHONE]
 LONGEST: Final = 320
 
 _QUOTE: Final = "'\u2019"
-_AT: Final = re.compile("@|%40|\uff20")
+_AT: Final = re.compile("@|%40")
 _LOCAL_REVERSED: Final = re.compile(rf"[\w.%+{_QUOTE}-]{{1,64}}")
 _DOMAIN: Final = re.compile(r"(?:[^\W_](?:[\w-]{0,61}[^\W_])?\.){1,8}[^\W\d_]{2,63}(?![\w-]|\()")
 _PICTURE_OF_DENSITY: Final = re.compile(r"[1-9]x\.", re.IGNORECASE)  # icon@2x.png
@@ -73,7 +74,6 @@ _ISSUER: Final = re.compile(
     | 6(?:011|4[4-9]|5|2|[379])"""
 )
 _DOUBLED: Final = (0, 2, 4, 6, 8, 1, 3, 5, 7, 9)
-_FOREIGN_DIGIT: Final = re.compile(r"(?![0-9])\d")
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,13 +87,30 @@ class Found:
 
 def find(text: str) -> list[Found]:
     """Every piece, in order, none overlapping another: what could be two kinds is a card before a phone number."""
-    left = text if text.isascii() else _FOREIGN_DIGIT.sub(lambda digit: str(unicodedata.decimal(digit[0])), text)
+    return find_in(Plain(text))
+
+
+def find_in(plain: Plain) -> list[Found]:
+    """The same, where the text was read before; places are those in the text as it was written."""
+    return [Found(one.kind, plain.begin(one.start), plain.end(one.end)) for one in _in_plain(plain.text)]
+
+
+def replaced(text: str, found: Iterable[Found]) -> str:
+    """The text with a placeholder for each piece."""
+    pieces, done = [], 0
+    for one in found:
+        pieces += [text[done : one.start], PLACEHOLDERS[one.kind]]
+        done = one.end
+    return "".join([*pieces, text[done:]]) if pieces else text
+
+
+def _in_plain(text: str) -> list[Found]:
     found: list[Found] = []
-    for number in _NUMBER.finditer(left):
-        found += _in_number(left, number.start(), number.end())
+    for number in _NUMBER.finditer(text):
+        found += _in_number(text, number.start(), number.end())
     if _AT.search(text):
-        found += _emails(_blanked(left, found))
-    return sorted(found, key=lambda one: one.start)
+        found += _emails(_blanked(text, found))
+    return sorted(found, key=_start)
 
 
 def _in_number(text: str, start: int, end: int) -> list[Found]:
@@ -111,18 +128,6 @@ def _in_number(text: str, start: int, end: int) -> list[Found]:
 
 def _start(one: Found) -> int:
     return one.start
-
-
-def redact(text: str) -> tuple[str, list[Kind]]:
-    """The text with a placeholder for each piece, and what kinds they were, one entry a piece."""
-    found = find(text)
-    if not found:
-        return text, []
-    pieces, done = [], 0
-    for one in found:
-        pieces += [text[done : one.start], PLACEHOLDERS[one.kind]]
-        done = one.end
-    return "".join([*pieces, text[done:]]), [one.kind for one in found]
 
 
 def _emails(text: str) -> Iterator[Found]:

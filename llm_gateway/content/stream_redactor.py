@@ -7,14 +7,16 @@ before they can call anything.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Iterator
-from typing import Any, Final
+from collections.abc import Callable, Hashable, Iterable, Iterator
+from typing import Any, Final, TypeVar
 
 import orjson
 
 from llm_gateway.content.held_text import HeldText
 from llm_gateway.content.hooks import ContentRuleFailed
-from llm_gateway.content.personal_data import Kind, redact
+from llm_gateway.content.personal_data import Kind
+from llm_gateway.content.redaction import Redaction
+from llm_gateway.content.steps import Steps, at_once
 from llm_gateway.content.texts import rewrite_json_text, rewrite_texts
 from llm_gateway.wire.sse import EventTooLarge, SseSplitter, event_data
 
@@ -24,6 +26,7 @@ _MAX_ARGUMENT_CHARACTERS: Final = 1024 * 1024
 _CHAT_TEXTS: Final = ("content", "refusal", "reasoning_content", "reasoning")
 _MESSAGE_TEXTS: Final = {"text_delta": "text", "thinking_delta": "thinking"}
 
+T = TypeVar("T")
 _Event = dict[str, Any]  # Any: whatever JSON the provider sent
 _Place = tuple[Hashable, ...]
 
@@ -31,7 +34,7 @@ _Place = tuple[Hashable, ...]
 class StreamRedactor:
     """One answer: `feed` takes its bytes and gives those for the client; `end` gives the rest."""
 
-    def __init__(self, endpoint: str, counted: Callable[[list[Kind]], None]) -> None:
+    def __init__(self, endpoint: str, counted: Callable[[Iterable[Kind]], None]) -> None:
         self._splitter = SseSplitter(max_event_bytes=_MAX_EVENT_BYTES)
         self._counted = counted
         self._texts: dict[_Place, tuple[HeldText, _Event]] = {}
@@ -170,16 +173,19 @@ class StreamRedactor:
         for place in [place for place in self._arguments if place[: len(within)] == within]:
             arguments, event = self._arguments.pop(place)
             if arguments:
-                yield _written(_with_arguments(event, place, rewrite_json_text(arguments, self._redacted)))
+                redaction = Redaction()
+                whole = self._done(rewrite_json_text(arguments, redaction), redaction)
+                yield _written(_with_arguments(event, place, whole))
 
     def _rewritten(self, event: _Event) -> _Event:
-        seen: _Event = without_logprobs(rewrite_texts(event, self._redacted))
+        redaction = Redaction()
+        seen: _Event = without_logprobs(self._done(rewrite_texts(event, redaction), redaction))
         return seen
 
-    def _redacted(self, text: str) -> str:
-        passed, kinds = redact(text)
-        self._counted(kinds)
-        return passed
+    def _done(self, steps: Steps[T], redaction: Redaction) -> T:
+        seen = at_once(steps)
+        self._counted(redaction.kinds.elements())
+        return seen
 
 
 def without_logprobs(value: Any) -> Any:  # Any: whatever JSON the provider sent

@@ -95,6 +95,14 @@ async def cached(database: asyncpg.Connection, team: Team, *, count: int) -> Non
     await eventually(they_are)
 
 
+def said(answer: httpx.Response) -> str:
+    """What the model said, streamed or not."""
+    if not answer.headers["content-type"].startswith("text/event-stream"):
+        return str(answer.json()["choices"][0]["message"]["content"])
+    events = [json.loads(line[6:]) for line in answer.text.splitlines() if line.startswith("data: {")]
+    return "".join(choice["delta"].get("content") or "" for event in events for choice in event["choices"])
+
+
 def prompts(fake_provider: FakeProvider) -> str:
     """All that the provider was told."""
     return "\n".join(seen.body for seen in fake_provider.requests())
@@ -329,7 +337,7 @@ async def test_an_answer_of_before_is_given_by_todays_rules(
 
 
 @pytest.mark.parametrize("stream", [False, True])
-async def test_a_redacted_answer_is_given_again_byte_for_byte(
+async def test_a_redacted_answer_is_given_again_as_it_was(
     *, server: GatewayServer, team: Team, database: asyncpg.Connection, fake_provider: FakeProvider, stream: bool
 ) -> None:
     await settle_on(database, team, redact_answers=True)
@@ -339,7 +347,7 @@ async def test_a_redacted_answer_is_given_again_byte_for_byte(
     await cached(database, team, count=1)
     again = await ask_again(server, team, body)
     assert again.headers["x-buttress-cache"] == "hit"
-    assert again.content == first.content
+    assert said(again) == said(first) == f"{REDACTED} And that is all."
     assert "jane" not in again.text
 
 

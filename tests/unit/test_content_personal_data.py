@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
+from collections.abc import Callable
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from llm_gateway.content.personal_data import find, redact
+from llm_gateway.content.personal_data import PLACEHOLDERS, find
+from llm_gateway.content.plain import Plain
+from llm_gateway.content.redaction import Redaction, redact
+from llm_gateway.content.steps import Turns, at_once
 
 POSITIVES = [
     ("write to jane.doe@example.com today", "write to [EMAIL] today"),
@@ -57,6 +62,18 @@ POSITIVES = [
     ("4111 1111 1111 1111 123", "[CARD] 123"),
     ("\uff14" + "\uff11" * 15, "[CARD]"),
     ("a@example.com 4111111111111111 +49 30 1234567", "[EMAIL] [CARD] [PHONE]"),
+    ("jane\u200b.doe@exam\u00adple.com", "[EMAIL]"),
+    ("jane\u2060@\ufeffexample.com\u200b next", "[EMAIL]\u200b next"),
+    ("4111\u200b1111\u200c1111\u200d1111", "[CARD]"),
+    ("41\u00ad11 1111 1111 11\u00ad11", "[CARD]"),
+    ("\u202a+49 30 1234567\u202c", "\u202a[PHONE]\u202c"),
+    ("\uff4a\uff41\uff4e\uff45\uff20\uff45\uff58\uff0e\uff43\uff4f\uff4d", "[EMAIL]"),
+    ("jane\ufe6bexample\uff0ecom", "[EMAIL]"),
+    ("\uff0b\uff14\uff19 30 \uff11\uff12\uff13\uff14\uff15\uff16\uff17", "[PHONE]"),
+    ("\uff08415\uff09 555\uff0d2671", "[PHONE]"),
+    ("4111\u30001111\u20021111\u20091111", "[CARD]"),
+    ("415\u2212555\u22122671", "[PHONE]"),
+    ("\u0664\u0661\u0665-555-2671", "[PHONE]"),
 ]
 NEGATIVES = [
     "order 4111111111111112",  # the checksum is wrong
@@ -119,6 +136,9 @@ NEGATIVES = [
     "12+34567890=34567902",
     "sha256:4111111111111111aa",
     "pi is 0314 1592",
+    "\U0001f468\u200d\U0001f469\u200d\U0001f467 \u2764\ufe0f",  # a family and a heart
+    "\u0645\u06cc\u200c\u062e\u0648\u0627\u0647\u0645",
+    "\uff08\u89c1\u56fe\uff11\uff09\uff0c\u5171\uff12\uff0e\uff15",
 ]  # fmt: skip
 
 
@@ -129,17 +149,17 @@ def test_personal_data_is_replaced_and_nothing_else(text: str, redacted: str) ->
 
 @pytest.mark.parametrize("text", NEGATIVES)
 def test_what_only_looks_like_it_stays(text: str) -> None:
-    assert redact(text) == (text, [])
+    assert redact(text) == (text, {})
 
 
 def test_each_piece_is_reported_with_its_kind() -> None:
-    assert redact("4111111111111111, a@example.com, (415) 555-2671")[1] == ["card", "email", "phone"]
+    assert redact("4111111111111111, a@example.com, (415) 555-2671")[1] == {"card": 1, "email": 1, "phone": 1}
 
 
 def test_what_was_redacted_has_nothing_left_to_redact() -> None:
     for text, _ in POSITIVES:
         once = redact(text)[0]
-        assert redact(once) == (once, [])
+        assert redact(once) == (once, {})
 
 
 @given(st.text(alphabet="0123456789 -.()/+@a%4\u00a0:x", max_size=300))
@@ -148,6 +168,78 @@ def test_pieces_are_in_order_within_the_text_and_do_not_overlap(text: str) -> No
     for one in find(text):
         assert end <= one.start < one.end <= len(text)
         end = one.end
+
+
+INVISIBLE = st.sampled_from("\u00ad\u200b\u200d\u2060\ufeff\ufe0f\U000e0041")
+
+
+@given(st.sampled_from(POSITIVES), st.data())
+def test_what_nobody_sees_hides_nothing(positive: tuple[str, str], data: st.DataObject) -> None:
+    text, redacted = positive
+    for unseen in data.draw(st.lists(INVISIBLE, max_size=5)):
+        at = data.draw(st.integers(0, len(text)))
+        text = text[:at] + unseen + text[at:]
+    assert visible(redact(text)[0]) == visible(redacted)
+
+
+def visible(text: str) -> str:
+    return Plain(text).text
+
+
+@given(st.lists(st.sampled_from([text for text, _ in POSITIVES] + NEGATIVES), max_size=30), st.integers(4000, 4200))
+def test_in_a_long_text_it_is_found_wherever_it_stands(texts: list[str], before: int) -> None:
+    filler = "so to say " * (before // 10) + "\n" * (before % 10)
+    long = "\n\n".join([filler, *texts, filler, *texts])
+    assert redact(long)[0] == "\n\n".join(redact(text)[0] for text in [filler, *texts, filler, *texts])
+
+
+SPLIT = [
+    (["jane.doe@", "example.com wrote"], ["[EMAIL]", " wrote"]),
+    (["to jane@exam", "p", "le.com."], ["to [EMAIL]", "", "."]),
+    (["4111 1111 ", "1111 1111", " and so on"], ["[CARD]", "", " and so on"]),
+    (["call +49 30 12", "34567 now"], ["call [PHONE]", " now"]),
+    (["a@example.com", "next"], ["[EMAIL]", "next"]),
+    (["Hello ", "", "world"], ["Hello ", "", "world"]),
+    (["jane@exa\u00ad", "\u200bmple.com"], ["[EMAIL]", ""]),
+    (["x" * 5000 + " jane@", "example.com" + " y" * 5000], ["x" * 5000 + " [EMAIL]", " y" * 5000]),
+]
+
+
+@pytest.mark.parametrize(("texts", "redacted"), SPLIT)
+def test_what_begins_in_one_text_and_ends_in_another_goes_where_it_begins(
+    texts: list[str], redacted: list[str]
+) -> None:
+    redaction = Redaction()
+    alone = [at_once(redaction.text(text)) for text in texts]
+    assert at_once(redaction.across(alone)) == redacted
+    assert redaction.kinds.total() == (redacted != texts)
+
+
+@given(st.lists(st.text(alphabet="0123456789 -.()+@a%4:x\u200b", max_size=30), max_size=8))
+def test_nothing_but_what_crosses_is_taken_from_texts_that_are_read_as_one(texts: list[str]) -> None:
+    redaction = Redaction()
+    seen = at_once(redaction.across(texts))
+    assert len(seen) == len(texts)
+    if not redaction.kinds:
+        assert seen == texts
+    placeholders = sum(len(PLACEHOLDERS[kind]) for kind in redaction.kinds.elements())
+    assert sum(map(len, seen)) - placeholders < len("".join(texts)) or not redaction.kinds
+
+
+async def test_others_have_their_turn_while_a_long_text_is_redacted() -> None:
+    turns_of_others = 0
+
+    async def others() -> None:
+        nonlocal turns_of_others
+        while True:
+            await asyncio.sleep(0)
+            turns_of_others += 1
+
+    working = asyncio.create_task(others())
+    text = await Turns().take(Redaction().text("write to jane@example.com " * 20_000))
+    working.cancel()
+    assert text == "write to [EMAIL] " * 20_000
+    assert turns_of_others > 5
 
 
 HOSTILE = {
@@ -178,11 +270,17 @@ HOSTILE = {
     "phones": "+49 30 1234567, ",
     "mails": "a@example.com ",
     "cards": "4111111111111111 ",
+    "invisible": "\u200b",
+    "invisible between": "a\u200b",
+    "invisible in numbers": "4\u00ad1",
+    "full-width": "\uff14\uff11",
+    "full-width at": "\uff41\uff20",
 }
 
 
+@pytest.mark.parametrize("search", [find, redact], ids=["at once", "in slices"])
 @pytest.mark.parametrize("unit", HOSTILE.values(), ids=HOSTILE.keys())
-def test_time_grows_with_the_length_of_the_text_and_no_faster(unit: str) -> None:
+def test_time_grows_with_the_length_of_the_text_and_no_faster(unit: str, search: Callable[[str], object]) -> None:
     """Of four times the text, at most about four times the CPU: a quadratic search would need sixteen."""
 
     def cpu_s(characters: int) -> float:
@@ -190,7 +288,7 @@ def test_time_grows_with_the_length_of_the_text_and_no_faster(unit: str) -> None
         spent = []
         for _ in range(3):
             began = time.thread_time()
-            find(text)
+            search(text)
             spent.append(time.thread_time() - began)
         return min(spent)
 

@@ -18,7 +18,7 @@ from llm_gateway.content.hooks import (
     ContentRuleFailed,
     StreamFilter,
 )
-from llm_gateway.content.redactor import Redactor
+from llm_gateway.content.redactor import AnswerRedactor, RequestRedactor
 from llm_gateway.content.rules import CallRules, ContentRules, HookInvalid, load_hooks
 from llm_gateway.metrics import Metrics
 from llm_gateway.wire.errors import retry_may_help
@@ -255,9 +255,9 @@ async def test_a_cancelled_call_is_no_failure_of_the_rule() -> None:
 async def test_the_redactor_works_for_those_who_turned_it_on_and_for_nobody_else() -> None:
     body = {"messages": [{"role": "user", "content": "jane@example.com"}]}
     raw = json.dumps(body).encode()
-    hook = Redactor(METRICS)
-    off, requests = rules(hook), rules(hook, policy=Policy(redact=True))
-    both = rules(hook, policy=Policy(redact=True, redact_answers=True))
+    hooks = RequestRedactor(METRICS), AnswerRedactor(METRICS)
+    off, requests = rules(*hooks), rules(*hooks, policy=Policy(redact=True))
+    both = rules(*hooks, policy=Policy(redact=True, redact_answers=True))
     assert await off.request(body) is body
     assert (await requests.request(body))["messages"][0]["content"] == "[EMAIL]"
     assert b"jane" in await requests.answer(raw)
@@ -266,7 +266,7 @@ async def test_the_redactor_works_for_those_who_turned_it_on_and_for_nobody_else
 
 async def test_long_texts_are_redacted_beside_the_event_loop() -> None:
     body = {"input": ["x " * 50_000 + "jane@example.com"]}
-    seen = await rules(Redactor(METRICS), policy=Policy(redact=True)).request(body)
+    seen = await rules(RequestRedactor(METRICS), policy=Policy(redact=True)).request(body)
     assert seen["input"][0].endswith("[EMAIL]")
 
 

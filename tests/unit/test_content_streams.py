@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 
 from llm_gateway.content.held_text import HeldText
 from llm_gateway.content.hooks import ContentRuleFailed
-from llm_gateway.content.personal_data import LONGEST, redact
+from llm_gateway.content.personal_data import LONGEST
+from llm_gateway.content.redaction import redact
 from llm_gateway.content.stream_redactor import StreamRedactor
 
 TEXT = "Write to jane.doe@example.com or call (415) 555-2671, tel: 5551234; card 4111 1111 1111 1111 ends it."
@@ -45,6 +46,19 @@ def test_held_text_joined_is_the_whole_text_redacted(size: int) -> None:
     held = HeldText()
     passed = "".join(held.feed(piece)[0] for piece in pieces_of(TEXT, size)) + held.flush()[0]
     assert passed == REDACTED
+
+
+@pytest.mark.parametrize("size", [1, 3, 50])
+def test_what_nobody_sees_hides_nothing_in_a_stream(size: int) -> None:
+    held, text = HeldText(), "to jane\u200b@exam\u00adple.com or 4111\u2060 1111 1111 1111\u200b."
+    passed = "".join(held.feed(piece)[0] for piece in pieces_of(text, size)) + held.flush()[0]
+    assert passed == "to [EMAIL] or [CARD]\u200b."
+
+
+def test_an_endless_flow_of_what_nobody_sees_is_not_held_back_for_ever() -> None:
+    held = HeldText()
+    passed = sum(len(held.feed("a" + "\u200b" * 99)[0]) for _ in range(100))
+    assert passed >= 10_000 - 4 * LONGEST
 
 
 @given(st.text(alphabet="ab1234 @.-+()\u00e9", max_size=400), st.integers(1, 50))

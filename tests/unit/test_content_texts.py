@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from llm_gateway.content.personal_data import redact
+from llm_gateway.content.redaction import Redaction
+from llm_gateway.content.steps import at_once
 from llm_gateway.content.texts import rewrite_texts
 
 MAIL, CARD = "jane@example.com", "4111111111111111"
@@ -68,7 +69,7 @@ EMBEDDINGS: dict[str, Any] = {"model": "a/model", "input": [MAIL, "plain"]}
 
 
 def rewritten(body: dict[str, Any]) -> Any:
-    return rewrite_texts(body, lambda text: redact(text)[0])
+    return at_once(rewrite_texts(body, Redaction()))
 
 
 @pytest.mark.parametrize(
@@ -101,3 +102,32 @@ def test_arguments_of_tools_stay_json_whatever_is_taken_out() -> None:
 def test_what_holds_nothing_personal_is_the_same_object() -> None:
     body = {"messages": [{"role": "user", "content": "hello", "n": [1, 2.5, None, True]}]}
     assert rewritten(body) is body
+
+
+def test_parts_that_follow_each_other_are_read_as_one_text() -> None:
+    parts = [
+        {"type": "text", "text": "I am jane@"},
+        {"type": "text", "text": "example.com", "cache_control": {"type": "ephemeral"}},
+        {"type": "image_url", "image_url": {"url": PICTURE}},
+        {"type": "text", "text": "call +49 30"},
+        {"type": "input_text", "text": " 1234567 now"},
+    ]
+    seen = rewritten({"messages": [{"role": "user", "content": parts}], "system": parts})
+    for content in (seen["messages"][0]["content"], seen["system"]):
+        assert [part.get("text") for part in content] == ["I am [EMAIL]", "", None, "call [PHONE]", " now"]
+        assert content[1]["cache_control"] == {"type": "ephemeral"}
+        assert content[2] is parts[2]
+
+
+def test_texts_that_nobody_reads_as_one_are_not_put_together() -> None:
+    body = {
+        "input": ["jane@", "example.com"],
+        "messages": [{"role": "user", "content": "jane@"}, {"role": "user", "content": "example.com"}],
+    }
+    assert rewritten(body) is body
+
+
+def test_a_large_body_is_worked_on_in_many_short_steps() -> None:
+    numbers = list(range(100_000))
+    steps = rewrite_texts({"input": numbers, "messages": [{"content": "a word " * 20_000}]}, Redaction())
+    assert sum(1 for _ in steps) > 1000
