@@ -16,12 +16,19 @@ MESSAGE = {"model": "fake/claude", "stream": True, "max_tokens": 200, "messages"
 STREAM = {"model": "fake/chat", "stream": True, "messages": [{"role": "user", "content": "Tell me."}]}
 
 
-@pytest.mark.parametrize("chunks", [1, 2, 7])
+@pytest.mark.parametrize(("model", "chunks"), [("fake/chat", 1), ("fake/chat", 7), ("fake/claude", 2)])
 async def test_a_client_that_leaves_a_stream_pays_for_what_came(
-    chunks: int, gateway: GatewayServer, caller: Caller, database: asyncpg.Connection, fake_provider: FakeProvider
+    *,
+    model: str,  # the last one's answers are translated
+    chunks: int,
+    gateway: GatewayServer,
+    caller: Caller,
+    database: asyncpg.Connection,
+    fake_provider: FakeProvider,
 ) -> None:
     fake_provider.script(Step(output_tokens=200, hold_after_chunks=chunks))
-    async with gateway.http(caller) as client, client.stream("POST", "/chat/completions", json=STREAM) as response:
+    body = {**STREAM, "model": model}
+    async with gateway.http(caller) as client, client.stream("POST", "/chat/completions", json=body) as response:
         assert response.status_code == 200
         seen = 0
         async for line in response.aiter_lines():

@@ -3,6 +3,7 @@
 import asyncio
 import re
 from collections.abc import Iterator
+from datetime import datetime, timedelta
 
 import asyncpg
 import httpx
@@ -39,6 +40,20 @@ async def test_every_answer_says_what_is_left(gateway: GatewayServer, caller: Ca
         "59",
         "58",
     ]
+
+
+async def test_every_message_says_what_is_left_in_anthropics_words(gateway: GatewayServer, caller: Caller) -> None:
+    ask = {"model": "fake/claude", "messages": ASK["messages"], "max_tokens": 10}
+    async with gateway.http(caller) as client:
+        answers = [await client.post("/messages", json={**ask, "stream": stream}) for stream in (False, True)]
+    for left, answer in zip(("59", "58"), answers, strict=True):
+        assert answer.status_code == 200
+        for what in ("requests", "tokens"):
+            assert (
+                datetime.fromisoformat(answer.headers[f"anthropic-ratelimit-{what}-reset"]).utcoffset() == timedelta()
+            )
+            assert int(answer.headers[f"anthropic-ratelimit-{what}-limit"]) > 0
+        assert answer.headers["anthropic-ratelimit-requests-remaining"] == left
 
 
 async def test_too_many_requests_are_refused_as_openai_refuses_them(

@@ -70,6 +70,26 @@ async def test_a_call_is_held_settled_and_written_down(database: asyncpg.Connect
     assert (row["deployment"], row["settled_at"] > row["held_at"]) == ("test/model#1", True)
 
 
+async def test_a_call_is_one_statement_before_it_and_one_after_whatever_limits_it_has(
+    database: asyncpg.Connection, stack: RunningStack
+) -> None:
+    user_id = await new_user(database, TestLimits(60, 6000, 10, 5_000_000))
+    pool = await open_pool(stack.gateway_database_url, name="test-ledger-statements", max_size=1)
+    asked: list[str] = []
+    try:
+        ledger = PostgresLedger(pool, deadline_s=30)
+        for _ in range(2):  # a connection learns the types of its arguments once
+            asked.clear()
+            request = replace(a_call(user_id), key_id=uuid4())
+            await ledger.hold(request)
+            await ledger.settle(request.request_id, USAGE)
+            async with pool.acquire() as connection:
+                connection.add_query_logger(lambda query: asked.append(query.query.partition("(")[0]))
+    finally:
+        await close_pool(pool)
+    assert asked == ["select * from gateway.post"] * 2
+
+
 async def test_refusals_arrive_as_what_they_are(database: asyncpg.Connection, ledger: PostgresLedger) -> None:
     user_id = await new_user(database, TestLimits(calls_in_flight=1, tokens_per_minute=1000))
     request = a_call(user_id)
