@@ -23,6 +23,8 @@ _FREE_BYTES: Final = 1024 * 1024
 _AFTER_DONE_S: Final = 1.0
 # A silence may last this much longer than it should, so that the clock need not be set anew with every event.
 _SLACK: Final = 0.125
+# Rules about content work on what is longer in turns with everybody else.
+_LONG_BYTES: Final = 16 * 1024
 # How long a client may take to accept the error event that ends its stream.
 _FAREWELL_S: Final = 2.0
 
@@ -131,7 +133,8 @@ async def _first_piece(call: Call, deadline_s: float) -> bytes:
     try:
         async with asyncio.timeout_at(min(deadline_s, asked_s + hop.deployment.timeouts.first_byte_s)):
             while piece := await answer.read():
-                passed = call.rules.feed(stream.feed(piece))
+                came = stream.feed(piece)
+                passed = await call.rules.feed_long(came) if len(came) > _LONG_BYTES else call.rules.feed(came)
                 if passed:
                     return passed
                 if stream.fault is not None:
@@ -180,7 +183,10 @@ async def _pass_on(call: Call, client: Client, first: bytes, deadline_s: float) 
                     return OutputLimitReached()
                 patience.renew(ended=stream.ended)
                 piece = await answer.read()
-                passed = call.rules.feed(stream.feed(piece)) if piece else _rest(call, stream)
+                came = stream.feed(piece) if piece else stream.end()
+                passed = await call.rules.feed_long(came) if len(came) > _LONG_BYTES else call.rules.feed(came)
+                if not piece:
+                    passed += call.rules.end()
                 if passed:
                     sent_bytes += len(passed)
                     await client.send(passed)
@@ -196,10 +202,6 @@ async def _pass_on(call: Call, client: Client, first: bytes, deadline_s: float) 
     if stream.fault is not None:
         return OutputLimitReached() if stream.fault is StreamFault.TOO_MUCH else StreamUnusable()
     return None if stream.complete else StreamCut()
-
-
-def _rest(call: Call, stream: StreamReader) -> bytes:
-    return call.rules.feed(stream.end()) + call.rules.end()
 
 
 def _notes(hop: Hop) -> RawHeaders:

@@ -13,8 +13,9 @@ Name it in BUTTRESS_CONTENT_HOOKS as `package.module:NoSecrets`; what that names
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, ClassVar, Protocol
+from typing import Any, ClassVar, Protocol, runtime_checkable
 
 from core.errors import InvalidInput, Unavailable
 from llm_gateway.caller import Caller
@@ -57,8 +58,8 @@ class About:
 class StreamFilter(Protocol):
     """One streamed answer on its way to the client, as server-sent events.
 
-    Both methods are synchronous and must be quick: they run between two chunks. Raising ContentDenied ends the stream
-    with an error event; what had come by then was charged.
+    Both methods are synchronous and must be quick, because they run between two chunks (or see SteppedFilter). Raising
+    ContentDenied ends the stream with an error event; what had come by then was charged.
     """
 
     def feed(self, piece: bytes) -> bytes:
@@ -67,6 +68,15 @@ class StreamFilter(Protocol):
 
     def end(self) -> bytes:
         """What the client gets at last."""
+        ...
+
+
+@runtime_checkable
+class SteppedFilter(StreamFilter, Protocol):
+    """A filter that can work on a long piece in short steps, so that nobody else has to wait for the whole of it."""
+
+    def steps(self, piece: bytes) -> Iterator[bytes]:
+        """What `feed` gives, bit by bit; a step may give nothing."""
         ...
 
 

@@ -30,7 +30,7 @@ class Redaction:
             self.kinds.update(one.kind for one in found)
             return replaced(text, found)
         held, before, passed = HeldText(), self.kinds.total(), []
-        for piece in _slices(text):
+        for piece in slices(text):
             yield
             passed.append(self._counted(held.feed(piece)))
         passed.append(self._counted(held.flush()))
@@ -40,7 +40,7 @@ class Redaction:
         """The texts, read as one, without what begins in one of them and ends in another."""
         joined, seams = "".join(texts), list(accumulate(map(len, texts)))
         search, found = Search(), []
-        for piece in _slices(joined):
+        for piece in slices(joined):
             yield
             found += [one for one in search.feed(piece) if _crosses(one, seams)]
         found += [one for one in search.end() if _crosses(one, seams)]
@@ -53,15 +53,16 @@ class Redaction:
         return text
 
 
+def slices(text: str) -> Iterator[str]:
+    """The text in pieces that are searched in one step each."""
+    for start in range(0, len(text), _SLICE_CHARACTERS):
+        yield text[start : start + _SLICE_CHARACTERS]
+
+
 def redact(text: str) -> tuple[str, Mapping[Kind, int]]:
     """The text with a placeholder for each piece, and how many there were of each kind."""
     redaction = Redaction()
     return at_once(redaction.text(text)), redaction.kinds
-
-
-def _slices(text: str) -> Iterator[str]:
-    for start in range(0, len(text), _SLICE_CHARACTERS):
-        yield text[start : start + _SLICE_CHARACTERS]
 
 
 def _crosses(one: Found, seams: list[int]) -> bool:

@@ -20,8 +20,10 @@ from llm_gateway.content.hooks import (
     ContentDenied,
     ContentHook,
     ContentRuleFailed,
+    SteppedFilter,
     StreamFilter,
 )
+from llm_gateway.content.steps import joined_in_turns
 from llm_gateway.metrics import Metrics
 
 log = get_logger(__name__)
@@ -29,7 +31,6 @@ log = get_logger(__name__)
 _Ask = Callable[[About, Body], Coroutine[None, None, Body | None]]
 
 # A stranger's code: whatever it raises, nothing may pass it by. A hook may also cancel itself, which ends no call.
-_PIECE_BYTES: Final = 4 * 1024
 _ANYTHING: Final = (Exception, asyncio.CancelledError)
 
 
@@ -103,15 +104,18 @@ class CallRules:
             rest = self._guarded(hook, partial(_last, one), rest)
         return rest
 
+    async def feed_long(self, piece: bytes) -> bytes:
+        """What `feed` gives, without keeping everybody else waiting. Raises: ContentDenied, AnswerWithheld."""
+        for hook, one in self._stream_filters() if piece else ():
+            try:
+                piece = await joined_in_turns(one.steps(piece)) if isinstance(one, SteppedFilter) else one.feed(piece)
+            except _ANYTHING as error:
+                self._stopped_by(hook, error)
+        return piece
+
     async def whole_stream(self, raw: bytes) -> bytes:
         """What may be given of a streamed answer that is there as a whole. Raises: ContentDenied, AnswerWithheld."""
-        if not self._stream_filters():
-            return raw
-        given = []
-        for start in range(0, len(raw), _PIECE_BYTES):
-            given.append(self.feed(raw[start : start + _PIECE_BYTES]))
-            await asyncio.sleep(0)  # others get their turn
-        return b"".join([*given, self.end()])
+        return await self.feed_long(raw) + self.end()
 
     def _stream_filters(self) -> list[tuple[ContentHook, StreamFilter]]:
         if self._filters is None:
@@ -129,13 +133,19 @@ class CallRules:
     def _guarded(self, hook: ContentHook, step: Callable[[bytes], bytes], piece: bytes) -> bytes:
         try:
             return step(piece)
-        except ContentDenied:
-            self._metrics.denied(hook.name)
-            raise
         except _ANYTHING as error:
-            _failed(hook, error, AnswerWithheld)
-            self._filters = [(other, one) for other, one in self._stream_filters() if other is not hook]
+            self._stopped_by(hook, error)
             return piece
+
+    def _stopped_by(self, hook: ContentHook, error: BaseException) -> None:
+        """An observer's filter is out of the way. Raises: the error itself, or AnswerWithheld, for everybody else's."""
+        if isinstance(error, ContentDenied):
+            self._metrics.denied(hook.name)
+            raise error
+        if isinstance(error, asyncio.CancelledError) and _is_being_cancelled():
+            raise error
+        _failed(hook, error, AnswerWithheld)
+        self._filters = [(other, one) for other, one in self._stream_filters() if other is not hook]
 
     async def _asked(self, hook: ContentHook, ask: _Ask, body: Body, failure: type[ContentRuleFailed]) -> Body:
         try:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Generator
+from collections.abc import Generator, Iterator
 from time import perf_counter
 from typing import Final, TypeVar
 
@@ -23,6 +23,18 @@ def at_once(steps: Steps[T]) -> T:
         except StopIteration as end:
             result: T = end.value
             return result
+
+
+async def joined_in_turns(steps: Iterator[bytes]) -> bytes:
+    """All that the steps give; others get their turn whenever TURN_S was worked."""
+    given = []
+    ends_s = perf_counter() + TURN_S
+    for piece in steps:
+        given.append(piece)
+        if perf_counter() >= ends_s:
+            await asyncio.sleep(0)
+            ends_s = perf_counter() + TURN_S
+    return b"".join(given)
 
 
 class Turns:

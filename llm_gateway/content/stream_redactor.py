@@ -7,7 +7,7 @@ before they can call anything.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Iterable, Iterator
+from collections.abc import Callable, Generator, Hashable, Iterable, Iterator
 from typing import Any, Final, TypeVar
 
 import orjson
@@ -15,8 +15,8 @@ import orjson
 from llm_gateway.content.held_text import HeldText
 from llm_gateway.content.hooks import ContentRuleFailed
 from llm_gateway.content.personal_data import Kind
-from llm_gateway.content.redaction import Redaction
-from llm_gateway.content.steps import Steps, at_once
+from llm_gateway.content.redaction import Redaction, slices
+from llm_gateway.content.steps import Steps
 from llm_gateway.content.texts import rewrite_json_text, rewrite_texts
 from llm_gateway.wire.sse import EventTooLarge, SseSplitter, event_data
 
@@ -43,11 +43,16 @@ class StreamRedactor:
 
     def feed(self, piece: bytes) -> bytes:
         """What may be passed on now. Raises: ContentRuleFailed for what cannot be read."""
+        return b"".join(self.steps(piece))
+
+    def steps(self, piece: bytes) -> Iterator[bytes]:
+        """The same in short steps, of which some give nothing."""
         try:
             events = self._splitter.feed(piece)
         except EventTooLarge as error:
             raise ContentRuleFailed from error
-        return b"".join(seen for event in events for seen in self._event(event))
+        for event in events:
+            yield from self._event(event)
 
     def end(self) -> bytes:
         """What was still held back: the stream is over."""
@@ -81,23 +86,23 @@ class StreamRedactor:
             place = (choice.get("index"),)
             delta = choice.get("delta")
             if isinstance(delta, dict):
-                self._chat_delta(event, choice, delta, place)
+                yield from self._chat_delta(event, choice, delta, place)
             if choice.get("logprobs"):
                 choice["logprobs"] = None  # it spells the text out, token by token
             if choice.get("finish_reason"):
                 yield from self._flush(place)
         yield _written(event)
 
-    def _chat_delta(self, event: _Event, choice: _Event, delta: _Event, place: _Place) -> None:
+    def _chat_delta(self, event: _Event, choice: _Event, delta: _Event, place: _Place) -> Iterator[bytes]:
         empty = {name: value for name, value in event.items() if name != "usage"}
         for name in _CHAT_TEXTS:
             if isinstance(delta.get(name), str):
                 again = {**empty, "choices": [{**choice, "delta": {}, "finish_reason": None, "logprobs": None}]}
-                delta[name] = self._held((*place, name), delta[name], again)
+                delta[name] = yield from self._held((*place, name), delta[name], again)
         audio = delta.get("audio")
         if isinstance(audio, dict) and isinstance(audio.get("transcript"), str):
             again = {**empty, "choices": [{**choice, "delta": {}, "finish_reason": None}]}
-            audio["transcript"] = self._held((*place, "audio"), audio["transcript"], again)
+            audio["transcript"] = yield from self._held((*place, "audio"), audio["transcript"], again)
         for call in delta.get("tool_calls") or ():
             function = call.get("function") if isinstance(call, dict) else None
             if isinstance(function, dict) and isinstance(function.get("arguments"), str):
@@ -116,14 +121,14 @@ class StreamRedactor:
                 return
             name = _MESSAGE_TEXTS.get(str(delta.get("type")))
             if name is not None and isinstance(delta.get(name), str):
-                delta[name] = self._held((*place, name), delta[name], event)
+                delta[name] = yield from self._held((*place, name), delta[name], event)
             yield _written(event)
             return
         if kind == "content_block_stop":
             yield from self._flush(place)
         elif kind == "message_stop":
             yield from self._flush(())
-        yield _written(self._rewritten(event))
+        yield _written((yield from self._rewritten(event)))
 
     # Responses: deltas of one part of one item, then events that repeat the whole of it.
 
@@ -136,7 +141,7 @@ class StreamRedactor:
             if "arguments" in kind:
                 self._hold_arguments(inner, delta, event)
                 return
-            event["delta"] = self._held(inner, delta, event)
+            event["delta"] = yield from self._held(inner, delta, event)
             if event.get("logprobs"):
                 event["logprobs"] = []
             yield _written(event)
@@ -147,13 +152,17 @@ class StreamRedactor:
             yield from self._flush((event.get("output_index"), item_id))
         elif kind.startswith("response.") and "response" in event:
             yield from self._flush(())
-        yield _written(self._rewritten(event))
+        yield _written((yield from self._rewritten(event)))
 
-    def _held(self, place: _Place, piece: str, event: _Event) -> str:
+    def _held(self, place: _Place, piece: str, event: _Event) -> Generator[bytes, None, str]:
         text, _ = self._texts.get(place) or (HeldText(), event)
         self._texts[place] = (text, event)
-        passed, kinds = text.feed(piece)
-        self._counted(kinds)
+        passed = ""
+        for slice_ in slices(piece):
+            yield b""
+            certain, kinds = text.feed(slice_)
+            passed += certain
+            self._counted(kinds)
         return passed
 
     def _hold_arguments(self, place: _Place, piece: str, event: _Event) -> None:
@@ -174,18 +183,23 @@ class StreamRedactor:
             arguments, event = self._arguments.pop(place)
             if arguments:
                 redaction = Redaction()
-                whole = self._done(rewrite_json_text(arguments, redaction), redaction)
+                whole = yield from self._done(rewrite_json_text(arguments, redaction), redaction)
                 yield _written(_with_arguments(event, place, whole))
 
-    def _rewritten(self, event: _Event) -> _Event:
+    def _rewritten(self, event: _Event) -> Generator[bytes, None, _Event]:
         redaction = Redaction()
-        seen: _Event = without_logprobs(self._done(rewrite_texts(event, redaction), redaction))
+        seen: _Event = without_logprobs((yield from self._done(rewrite_texts(event, redaction), redaction)))
         return seen
 
-    def _done(self, steps: Steps[T], redaction: Redaction) -> T:
-        seen = at_once(steps)
-        self._counted(redaction.kinds.elements())
-        return seen
+    def _done(self, steps: Steps[T], redaction: Redaction) -> Generator[bytes, None, T]:
+        while True:
+            try:
+                next(steps)
+            except StopIteration as end:
+                self._counted(redaction.kinds.elements())
+                seen: T = end.value
+                return seen
+            yield b""
 
 
 def without_logprobs(value: Any) -> Any:  # Any: whatever JSON the provider sent

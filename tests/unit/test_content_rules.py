@@ -264,6 +264,22 @@ async def test_the_redactor_works_for_those_who_turned_it_on_and_for_nobody_else
     assert b"jane" not in await both.answer(raw)
 
 
+async def test_a_long_piece_of_a_stream_gives_what_it_gives_at_once() -> None:
+    piece = b'data: {"choices": [{"index": 0, "delta": {"content": "%s jane@example.com "}}]}\n\n' % (b"word " * 4000)
+    policy = Policy(redact_answers=True)
+
+    def both() -> CallRules:
+        return rules(Appends("a"), AnswerRedactor(METRICS), BrokenObserver(), policy=policy)
+
+    assert await both().feed_long(piece) == both().feed(piece)
+    assert b"jane" not in both().feed(piece)
+    with pytest.raises(AnswerWithheld):
+        await rules(Breaks()).feed_long(piece)
+    with pytest.raises(AnswerWithheld):
+        await rules(AnswerRedactor(METRICS), policy=policy).feed_long(b"data: {nonsense\n\n")
+    assert await rules().feed_long(piece) is piece
+
+
 async def test_long_texts_are_redacted_beside_the_event_loop() -> None:
     body = {"input": ["x " * 50_000 + "jane@example.com"]}
     seen = await rules(RequestRedactor(METRICS), policy=Policy(redact=True)).request(body)

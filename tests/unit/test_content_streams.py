@@ -211,3 +211,12 @@ def test_what_cannot_be_read_does_not_pass(raw: bytes) -> None:
 
 def test_comments_pass() -> None:
     assert redactor("chat").feed(b": keep-alive\n\n") == b": keep-alive\n\n"
+
+
+def test_a_long_event_is_redacted_in_many_short_steps() -> None:
+    part = {"type": "output_text", "text": f"{TEXT} " * 1000}
+    raw = event({"type": "response.completed", "response": {"id": "r", "instructions": TEXT, "output": [part] * 2}})
+    steps = list(redactor("responses").steps(raw))
+    assert len(steps) > 50
+    assert b"".join(steps) == redactor("responses").feed(raw)
+    assert b"jane" not in b"".join(steps)
