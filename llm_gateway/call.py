@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Coroutine
 from dataclasses import replace
 from enum import Enum
+from functools import partial
 from time import perf_counter, time_ns
 from typing import Final
 
 from core.errors import ButtressError, InternalFault
 from core.logging import get_logger
 from llm_gateway import usage
+from llm_gateway.aftercount import COUNTED_AFTERWARDS
 from llm_gateway.caller import Caller
 from llm_gateway.content.rules import CallRules
 from llm_gateway.keeping import Kept
@@ -79,9 +82,11 @@ class Call:
         self.whole = b""  # the answer's bytes, where it is not streamed
         self.stream: StreamReader | None = None
         self.usage: Usage | None = None
+        self.counted: asyncio.Event | None = None  # its usage is being counted until this is set
         self.interruption: Interruption | None = None
         self.stream_error: ButtressError | None = None  # told within the stream, status 200 having been sent
         self._task = asyncio.current_task()
+        self._over_s: float | None = None
 
     def cancel(self) -> None:
         """The work on the call ends now: its client has gone."""
@@ -106,11 +111,40 @@ class Call:
             self.charge.settle(self.usage)
 
     def settle_stream(self, outcome: Outcome) -> None:
-        """The call cost what its stream shows, unless it was resolved before."""
+        """The call cost what its stream shows, unless it was resolved before. What has to be guessed is counted."""
+        if self.charge.resolution is not None:
+            return
+        guess = self._streamed(outcome)
+        hop, stream = self._hop_and_stream()
+        counting = COUNTED_AFTERWARDS.counting(hop, self.request.body, stream) if guess.estimated else None
+        if counting is None:
+            self.settle(guess)
+            return
+        self.usage, self.counted = guess, asyncio.Event()
+        self.charge.settle(guess, partial(self._count, counting, guess))
+
+    def _streamed(self, outcome: Outcome, counted: usage.Counted | None = None) -> Usage:
+        hop, stream = self._hop_and_stream()
+        told = self.answer.reported() if self.answer is not None else None
+        used = usage.streamed(hop, stream, outcome=outcome, told=told, counted=counted)
+        return replace(used, endpoint=self.format.endpoint)
+
+    async def _count(self, counting: Coroutine[None, None, usage.Counted], guess: Usage) -> Usage:
+        """What was counted, or the guess where that failed."""
+        try:
+            self.usage = self._streamed(guess.outcome, await counting)
+        except Exception:
+            log.exception("count_failed", call_id=self.charge.request_id)
+            return guess
+        finally:
+            if self.counted is not None:
+                self.counted.set()
+        return self.usage
+
+    def _hop_and_stream(self) -> tuple[Hop, StreamReader]:
         if self.hop is None or self.stream is None:
             raise AssertionError("streamed without being asked to")
-        told = self.answer.reported() if self.answer is not None else None
-        self.settle(usage.streamed(self.hop, self.stream, outcome=outcome, told=told))
+        return self.hop, self.stream
 
     def needs_more(self, hop: Hop) -> bool:
         """This deployment could use or charge more than is held."""
@@ -169,8 +203,12 @@ class Call:
         return self.age_s() - self.provider_s
 
     def age_s(self) -> float:
-        """The time since the request arrived."""
-        return perf_counter() - self.began_s
+        """The time since the request arrived, up to its end."""
+        return (self._over_s or perf_counter()) - self.began_s
+
+    def over(self) -> None:
+        """Nobody works on the call any more but those who count and settle it."""
+        self._over_s = perf_counter()
 
     def report(self, status: int, error_code: str | None) -> CallRecord:
         """The call's figures, without a word of its content; they are one line of the log."""

@@ -189,12 +189,24 @@ class Pipeline:
             client.provider_s = call.provider_s
             self.calls.discard(call)
             client.stop_watching()
-            record = call.report(status, error_code)
-            if status == 200:
-                self._keep(call, is_complete=record.error_code is None and record.outcome == "ok")
             client.has_own_log_line()
-            for observer in (self.metrics, *self.observers):
-                observer.finished(record)
+            call.over()
+            if call.counted is None:
+                self._report(call, status, error_code)
+            else:
+                self.tasks.start(self._report_counted(call, call.counted, status, error_code), name="report a call")
+
+    async def _report_counted(self, call: Call, counted: asyncio.Event, status: int, error_code: str | None) -> None:
+        await counted.wait()
+        self._report(call, status, error_code)
+
+    def _report(self, call: Call, status: int, error_code: str | None) -> None:
+        """Whoever keeps, logs or adds up finished calls has this one."""
+        record = call.report(status, error_code)
+        if status == 200:
+            self._keep(call, is_complete=record.error_code is None and record.outcome == "ok")
+        for observer in (self.metrics, *self.observers):
+            observer.finished(record)
 
     def _keep(self, call: Call, *, is_complete: bool) -> None:
         self.keeper.keep(

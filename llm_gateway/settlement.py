@@ -69,12 +69,10 @@ class Charge:
         """The call holds this much. Raises: as Ledger.reprice."""
         return await self._ledger.reprice(self.request_id, tokens, cost_nano_usd)
 
-    def settle(self, usage: Usage) -> None:
-        """The usage is being written, unless the call was resolved before."""
+    def settle(self, usage: Usage, better: Callable[[], Coroutine[None, None, Usage]] | None = None) -> None:
+        """The usage is being written, or what knows `better` in a moment, unless the call was resolved before."""
         if self.resolution is None:
-            self.resolution = self._tasks.start(
-                _until_told(lambda: self._ledger.settle(self.request_id, usage)), name=f"settle {self.request_id}"
-            )
+            self.resolution = self._tasks.start(self._settle(usage, better), name=f"settle {self.request_id}")
 
     def void(self) -> None:
         """The hold is being given back, unless the call was resolved before."""
@@ -82,6 +80,11 @@ class Charge:
             self.resolution = self._tasks.start(
                 _until_told(lambda: self._ledger.void(self.request_id)), name=f"void {self.request_id}"
             )
+
+    async def _settle(self, usage: Usage, better: Callable[[], Coroutine[None, None, Usage]] | None) -> None:
+        if better is not None:
+            usage = await better()
+        await _until_told(lambda: self._ledger.settle(self.request_id, usage))
 
     async def resolved(self, timeout_s: float) -> None:
         """The ledger knows, or `timeout_s` has passed and the ledger will know later."""

@@ -61,7 +61,9 @@ def streamed(
 
     `told` is what the provider said so far beside the stream, `counted` what was counted since, in place of guesses.
     """
-    written = max(stream.chunks, counted.output_tokens) if counted else stream.output_tokens
+    written = stream.output_tokens
+    if counted is not None:
+        written = stream.with_what_is_no_text(max(stream.chunks, counted.output_tokens))
     if stream.complete and stream.counts is not None:
         return _finished(hop, stream.counts, written, stream.service, outcome=outcome)
     seen = grown(stream.counts, told)

@@ -61,9 +61,10 @@ class ModelBounds:
 class Estimate:
     """Upper bounds, tokens. `max_output_tokens` is for each of `choices`, and what the provider must be told.
 
-    `prompt_tokens` is without `audio_tokens`. Of it `fixed_tokens` are no text, and `text_bytes` bound the rest: what
-    counting the text can make smaller (0: it cannot). `classes` are those of TokenCounts that the call can use beyond
-    the ordinary ones, each with the field of the request that asks for it; `service` is the service tier it asks for.
+    `prompt_tokens` is without `audio_tokens`. Of it `fixed_tokens` are no text, `media_tokens` of these pictures and
+    documents; `text_bytes` bound the rest: what counting the text can make smaller (0: it cannot). `classes` are those
+    of TokenCounts that the call can use beyond the ordinary ones, each with the field of the request that asks for it;
+    `service` is the service tier it asks for.
     """
 
     prompt_tokens: int
@@ -72,6 +73,7 @@ class Estimate:
     predicted_tokens: int = 0
     audio_tokens: int = 0
     fixed_tokens: int = 0
+    media_tokens: int = 0
     text_bytes: int = 0
     classes: tuple[tuple[str, str], ...] = ()
     service: str | None = None
@@ -116,6 +118,12 @@ class PromptSum:
     text_bytes: int = 0
     audio_tokens: int = 0
     audio_place: str = ""
+    media_tokens: int = 0
+
+    def add_media(self, tokens: int) -> None:
+        """A picture or document more, which counts for at most so many."""
+        self.fixed_tokens += tokens
+        self.media_tokens += tokens
 
     def bound(self, bounds: ModelBounds) -> int:
         """Its tokens: a longer prompt does not fit the model, so the provider refuses it, or cuts it to this."""

@@ -54,6 +54,7 @@ def estimate_chat(body: Mapping[str, object], bounds: ModelBounds) -> Estimate:
         predicted_tokens=0 if body.get("prediction") is None else json_bytes(body["prediction"]),
         audio_tokens=min(total.audio_tokens, bounds.context_window),
         fixed_tokens=total.fixed_tokens,
+        media_tokens=total.media_tokens,
         text_bytes=total.text_bytes,
         classes=(*cache_writes(_cache_controls(body)), *_audio_classes(body, total)),
         service=service_tier(body),
@@ -130,7 +131,7 @@ def _add_part(total: PromptSum, part: object, where: str, bounds: ModelBounds) -
         total.text_bytes += json_bytes(fields)
     elif kind == "image_url" and bounds.image_tokens is not None:
         _check_picture(fields, where)
-        total.fixed_tokens += bounds.image_tokens
+        total.add_media(bounds.image_tokens)
         total.text_bytes += json_bytes(rest)
     elif kind == "input_audio":
         total.audio_tokens += _audio_tokens(fields.get("input_audio"), where)

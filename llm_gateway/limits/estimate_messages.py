@@ -58,6 +58,7 @@ def estimate_messages(body: Mapping[str, object], bounds: ModelBounds) -> Estima
         max_output_tokens=_max_output_tokens(body, bounds),
         choices=1,
         fixed_tokens=walk.total.fixed_tokens,
+        media_tokens=walk.total.media_tokens,
         text_bytes=walk.total.text_bytes,
         classes=cache_writes(walk.controls),
         service=service_tier(body),
@@ -126,7 +127,7 @@ class _Walk:
             self.text({name: value for name, value in fields.items() if name != "content"})
             self.content(fields.get("content"), f"{where}.content")
         elif kind == "image" and self._bounds.image_tokens is not None and _kind_of_source(fields) in {"base64", "url"}:
-            self.total.fixed_tokens += self._bounds.image_tokens
+            self.total.add_media(self._bounds.image_tokens)
         elif kind == "document":
             self._document(fields, where)
         else:
@@ -142,7 +143,7 @@ class _Walk:
         elif kind == "content" and isinstance(source, dict):
             self.content(source.get("content"), f"{where}.source.content")
         elif kind in {"base64", "url"} and self._bounds.image_tokens is not None:
-            self.total.fixed_tokens += self._bounds.context_window
+            self.total.add_media(self._bounds.context_window)
         else:
             raise _no_content("document", where)
 

@@ -8,12 +8,13 @@ its bytes. Counting goes at 4 to 30 MB a second.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Final
 
 import tiktoken
+from tiktoken.model import encoding_name_for_model
 
 # The names that tiktoken gives its files: the SHA-1 of where they once came from.
 _FILES: Final = {
@@ -28,7 +29,7 @@ _PIECE_CHARACTERS: Final = 16_384
 # What is bounded otherwise, by the type of its part: each picture and each sound by its own rule (estimate_chat.py,
 # estimate_messages.py, wire/openai_responses_input.py). Only where those look for parts: a tool's schema, say, may
 # call anything an image, and the model reads all of it.
-_NO_TEXT: Final = {
+NO_TEXT: Final = {
     "image": "source",
     "image_url": "image_url",
     "input_audio": "input_audio",
@@ -51,13 +52,29 @@ def exact_prompt_tokens(body: object, tokenizer: str) -> int:
 
     Blocks for as long as counting takes. Raises: VocabularyMissing.
     """
+    texts = list(_texts(body))
+    pieces = sum(-(-len(text) // _PIECE_CHARACTERS) for text in texts)
+    return text_tokens(texts, tokenizer) + len(texts) * _TOKENS_AROUND_A_TEXT + pieces
+
+
+def text_tokens(texts: Iterable[str], tokenizer: str) -> int:
+    """So many tokens are these texts, each by itself. Blocks for as long. Raises: VocabularyMissing."""
     encode = _vocabulary(tokenizer).encode_ordinary
-    tokens = 0
-    for text in _texts(body):
-        tokens += _TOKENS_AROUND_A_TEXT
-        for start in range(0, len(text), _PIECE_CHARACTERS):
-            tokens += len(encode(text[start : start + _PIECE_CHARACTERS])) + 1
-    return tokens
+    return sum(
+        len(encode(text[start : start + _PIECE_CHARACTERS]))
+        for text in texts
+        for start in range(0, len(text), _PIECE_CHARACTERS)
+    )
+
+
+def tokenizer_of(model: str) -> str | None:
+    """The vocabulary of one of OpenAI's models, where it is known and its file is there."""
+    try:
+        name = encoding_name_for_model(model)
+        check_vocabulary(name)
+    except (KeyError, VocabularyMissing):
+        return None
+    return name
 
 
 def check_vocabulary(tokenizer: str) -> None:
@@ -69,7 +86,7 @@ def _texts(value: object, *, on_the_way: bool = True, part: bool = False) -> Ite
     """Every text, name and number within the value, but what its parts bring that is no text."""
     if isinstance(value, dict):
         kind = str(value.get("type"))
-        no_text = _NO_TEXT.get(kind) if part else None
+        no_text = NO_TEXT.get(kind) if part else None
         on_the_way = on_the_way and (not part or kind == _WITH_PARTS)
         for name, inner in value.items():
             yield name

@@ -80,8 +80,11 @@ class AnswerStream:
 
     @property
     def output_tokens(self) -> int:
-        """The output so far, as an estimate. What is no text makes it more, at most all that was held."""
-        tokens = estimate_output_tokens(chunks=self.chunks, text_bytes=self.text_bytes)
+        """The output so far, as an estimate."""
+        return self.with_what_is_no_text(estimate_output_tokens(chunks=self.chunks, text_bytes=self.text_bytes))
+
+    def with_what_is_no_text(self, tokens: int) -> int:
+        """The output so far if its text is so many tokens: what is no text makes it more, at most all that was held."""
         if self.has_media:
             return max(tokens, self._held_tokens)
         if self.other_bytes:

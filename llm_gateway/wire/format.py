@@ -84,7 +84,7 @@ class StreamReader(Protocol):
     `fault` is set when nothing more may be passed on; what was good before it has been returned. `counts` is what the
     provider reported so far, None before it did; `service` the service tier that it says it gave.
     `echoed_bytes` of what was fed repeat the request, or the whole answer. `text` is what the model wrote, in UTF-8, in
-    `chunks` pieces; beside it there were `other_bytes` of what may be the model's, and perhaps sound or pictures.
+    `chunks` pieces.
     """
 
     fault: StreamFault | None
@@ -93,8 +93,6 @@ class StreamReader(Protocol):
     service: str | None
     text: bytearray
     chunks: int
-    other_bytes: int
-    has_media: bool
 
     @property
     def complete(self) -> bool:
@@ -109,6 +107,10 @@ class StreamReader(Protocol):
     @property
     def output_tokens(self) -> int:
         """The output so far, reasoning included, as an estimate of what was seen."""
+        ...
+
+    def with_what_is_no_text(self, tokens: int) -> int:
+        """The output so far if its text is so many tokens."""
         ...
 
     def feed(self, piece: bytes) -> bytes:

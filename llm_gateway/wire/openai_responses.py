@@ -64,6 +64,7 @@ class ResponsesFormat:
             max_output_tokens=min(asked, bounds.max_output_tokens),
             choices=1,
             fixed_tokens=prompt.fixed_tokens,
+            media_tokens=prompt.media_tokens,
             text_bytes=prompt.text_bytes,
             service=service_tier(body),
         )

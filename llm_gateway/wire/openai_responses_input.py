@@ -83,7 +83,7 @@ def bound_prompt(body: Mapping[str, Any], bounds: ModelBounds) -> PromptSum:  # 
     for place, part in pictures(given):
         if bounds.image_tokens is None:
             raise UnboundedCall(f"This model takes no content of type `{_IMAGE}` here.", details={"param": place})
-        total.fixed_tokens += bounds.image_tokens
+        total.add_media(bounds.image_tokens)
         total.text_bytes -= len(part["image_url"].encode())
     if body.get("tools"):
         total.fixed_tokens += TOKENS_FOR_TOOLS

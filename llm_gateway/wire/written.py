@@ -24,6 +24,8 @@ _TEXTS: Final = frozenset({"content", "refusal"})
 _THOUGHTS: Final = frozenset({"reasoning", "reasoning_content", "reasoning_details", "thinking_blocks"})
 _MEDIA: Final = frozenset({"audio", "b64_json", "image", "image_url", "images", "partial_image_b64", "video"})
 _ARGUMENTS: Final = frozenset({"arguments", "input"})
+# What a model writes around a call of a tool, beside its name: about eight tokens.
+_AROUND_A_CALL_BYTES: Final = 24
 
 
 class Written:
@@ -61,6 +63,8 @@ class Written:
             for name, inner in value.items():
                 if name in _MEDIA and inner:
                     self._add_media(inner)
+                elif name == "name" and isinstance(inner, str) and inner:
+                    self.other_bytes += len(text_of(inner)) + _AROUND_A_CALL_BYTES
                 elif name in _ARGUMENTS and isinstance(inner, dict):
                     self.other_bytes += len(orjson.dumps(inner)) if inner else 0
                 elif name not in _SERVERS:
@@ -76,7 +80,7 @@ class Written:
         for name, value in call.items() if isinstance(call, dict) else ():
             if name in {"function", "custom"} and isinstance(value, dict):
                 self.text += text_of(value.get("arguments")) + text_of(value.get("input"))
-                self.other_bytes += len(text_of(value.get("name")))
+                self.add_other({"name": value.get("name")})
             else:
                 self.add_other({name: value})
 

@@ -45,6 +45,46 @@ async def test_a_client_that_leaves_a_stream_pays_for_what_came(
     await none_held(database, caller)
 
 
+# Each of these words is one token to OpenAI's models, and to the fake provider.
+PLAIN_WORDS = "the of and to in is that for it as with was on be by at this from or an".split()  # noqa: SIM905
+PLAIN = " ".join(PLAIN_WORDS * 15)
+
+
+@pytest.mark.parametrize(
+    ("path", "asked"),
+    [
+        ("/chat/completions", {"messages": [{"role": "user", "content": PLAIN}]}),
+        ("/messages", {"messages": [{"role": "user", "content": PLAIN}], "max_tokens": 200}),
+        ("/responses", {"input": PLAIN}),
+    ],
+)
+async def test_whoever_leaves_at_the_fifth_chunk_pays_what_the_provider_bills_within_five_percent(  # noqa: PLR0917
+    path: str,
+    asked: dict[str, object],
+    gateway: GatewayServer,
+    caller: Caller,
+    database: asyncpg.Connection,
+    fake_provider: FakeProvider,
+) -> None:
+    fake_provider.script(Step(text=PLAIN, hold_after_chunks=5))
+    body = {"model": "fake/gpt", "stream": True, **asked}
+    async with gateway.http(caller) as client, client.stream("POST", path, json=body) as response:
+        assert response.status_code == 200
+        async for line in response.aiter_lines():
+            if '" in"' in line:  # the fifth word
+                break
+    await fake_provider.wait_for(client_gone=1)
+    [row] = await usage_rows(database, caller, count=1)
+    bill = fake_provider.bill()
+    billed = bill.input_tokens * INPUT_NANO_USD + bill.output_tokens * OUTPUT_NANO_USD
+    assert (row["outcome"], row["estimated"]) == ("client_gone", True)
+    assert row["output_tokens"] == bill.output_tokens == 5
+    assert billed <= row["cost_nano_usd"] <= 1.05 * billed
+    [told] = [one for one in gateway.log_lines("llm_call") if one["user_id"] == str(caller.user_id)]
+    assert told["cost_nano_usd"] == row["cost_nano_usd"]
+    await none_held(database, caller)
+
+
 async def test_a_client_that_leaves_before_the_first_chunk_pays_for_the_prompt(
     gateway: GatewayServer, caller: Caller, database: asyncpg.Connection, fake_provider: FakeProvider
 ) -> None:

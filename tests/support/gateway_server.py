@@ -74,6 +74,19 @@ input = 3
 output = 6
 
 [[models]]
+name = "fake/gpt"
+description = "One of OpenAI's: its name says which vocabulary it has, and its template is known."
+context_window = 100_000
+max_output_tokens = 256
+
+[[models.deployments]]
+provider = "openai"
+base_url = "{url}/v1"
+api_key_env = "FAKE_PROVIDER_KEY"
+model = "gpt-5-mini"
+price_usd_per_million_tokens = {{ input = 1, output = 2 }}
+
+[[models]]
 name = "fake/impatient"
 context_window = 8192
 max_output_tokens = 256

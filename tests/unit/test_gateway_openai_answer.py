@@ -102,9 +102,9 @@ def delta(**fields: object) -> bytes:
         ({"reasoning_details": [{"type": "reasoning.text", "text": "y" * 30, "signature": "s" * 99}]}, 10),
         # one and the same thought, as OpenRouter and vLLM send it
         ({"reasoning": "y" * 30, "reasoning_content": "y" * 30, "reasoning_details": [{"text": "y" * 30}]}, 10),
-        ({"tool_calls": [{"id": "x" * 99, "function": {"name": "f" * 30, "arguments": ""}}]}, 10),
+        ({"tool_calls": [{"id": "x" * 99, "function": {"name": "f" * 6, "arguments": ""}}]}, 10),
         ({"tool_calls": [{"id": "x", "custom": {"input": "y" * 30}}, {"id": "x", "new": "y" * 30}]}, 20),
-        ({"function_call": {"name": "f", "arguments": "y" * 30}}, 11),
+        ({"function_call": {"name": "f", "arguments": "y" * 30}}, 19),
         ({"annotations": [{"url_citation": {"title": "t" * 99}}]}, 0),
         # nobody can read the number of tokens off a sound or a picture: all that was held
         ({"audio": {"id": "a", "data": "AAAA", "transcript": "hi"}}, 100),

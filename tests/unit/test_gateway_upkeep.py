@@ -123,16 +123,16 @@ def pipeline_with(catalog: Catalog, ledger: Ledger) -> Pipeline:
     )
 
 
-def a_call(pipeline: Pipeline, request_id: str, *, age_s: float) -> Call:
-    model = pipeline.catalog.find("local/smollm2")
+def a_call(pipeline: Pipeline, request_id: str, *, age_s: float, model: str = "local/smollm2") -> Call:
+    named = pipeline.catalog.find(model)
     call = Call(
         caller=Caller(uuid4()),
         format_=CHAT,
         request=REQUEST,
-        plan=Plan((Hop(model, model.deployments[0], Estimate(1, 1, 1)),)),
+        plan=Plan((Hop(named, named.deployments[0], Estimate(1, 1, 1)),)),
         charge=Charge(pipeline.ledger, pipeline.tasks, request_id),
         kept=Kept(),
-        rules=pipeline.rules.about(About("req_1", Caller(uuid4()), "chat", model.name, stream=False)),
+        rules=pipeline.rules.about(About("req_1", Caller(uuid4()), "chat", model, stream=False)),
         began_s=perf_counter() - age_s,
     )
     pipeline.calls.add(call)
