@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Coroutine
+from contextlib import suppress
 from typing import Final
 
 from core.errors import Unavailable
@@ -18,6 +19,7 @@ log = get_logger(__name__)
 
 # Together about half a minute: longer than a database needs to restart, shorter than a lease (the reaper's turn).
 RETRY_DELAYS_S: Final = (0.1, 0.3, 1.0, 2.0, 4.0, 8.0, 16.0)
+_HURRIED_RETRY_S: Final = 0.2
 
 
 class DetachedTasks:
@@ -25,6 +27,7 @@ class DetachedTasks:
 
     def __init__(self) -> None:
         self._tasks: set[asyncio.Task[None]] = set()
+        self._hurried = asyncio.Event()
 
     def __len__(self) -> int:
         return len(self._tasks)
@@ -44,6 +47,28 @@ class DetachedTasks:
             if left_s <= 0:
                 break
             await asyncio.wait(set(self._tasks), timeout=left_s)
+        return len(self._tasks)
+
+    def hurry(self) -> None:
+        """Whoever waits before it tries again tries now, and then again and again until `abandon`."""
+        self._hurried.set()
+
+    async def pause(self, delay_s: float | None) -> bool:
+        """`delay_s` is over (None: there is none left), or time presses; False where another try makes no sense."""
+        if delay_s is not None and not self._hurried.is_set():
+            with suppress(TimeoutError):
+                async with asyncio.timeout(delay_s):
+                    await self._hurried.wait()
+            return True
+        if self._hurried.is_set():
+            await asyncio.sleep(_HURRIED_RETRY_S)
+            return True
+        return False
+
+    def abandon(self) -> int:
+        """What is not done will not be; returns how many tasks that are."""
+        for task in self._tasks:
+            task.cancel()
         return len(self._tasks)
 
     def _done(self, task: asyncio.Task[None]) -> None:
@@ -78,25 +103,25 @@ class Charge:
         """The hold is being given back, unless the call was resolved before."""
         if self.resolution is None:
             self.resolution = self._tasks.start(
-                _until_told(lambda: self._ledger.void(self.request_id)), name=f"void {self.request_id}"
+                self._until_told(lambda: self._ledger.void(self.request_id)), name=f"void {self.request_id}"
             )
 
     async def _settle(self, usage: Usage, better: Callable[[], Coroutine[None, None, Usage]] | None) -> None:
         if better is not None:
             usage = await better()
-        await _until_told(lambda: self._ledger.settle(self.request_id, usage))
+        await self._until_told(lambda: self._ledger.settle(self.request_id, usage))
 
     async def resolved(self, timeout_s: float) -> None:
         """The ledger knows, or `timeout_s` has passed and the ledger will know later."""
         if self.resolution is not None:
             await asyncio.wait({self.resolution}, timeout=timeout_s)
 
-
-async def _until_told(tell: Callable[[], Coroutine[None, None, None]]) -> None:
-    """The ledger has been told, as soon as it could be. Raises: Unavailable, after which the lease decides."""
-    for delay_s in RETRY_DELAYS_S:
-        try:
-            return await tell()
-        except Unavailable:
-            await asyncio.sleep(delay_s)
-    return await tell()
+    async def _until_told(self, tell: Callable[[], Coroutine[None, None, None]]) -> None:
+        """The ledger has been told, as soon as it could be. Raises: Unavailable, after which the lease decides."""
+        delays_s = iter(RETRY_DELAYS_S)
+        while True:
+            try:
+                return await tell()
+            except Unavailable:
+                if not await self._tasks.pause(next(delays_s, None)):
+                    raise

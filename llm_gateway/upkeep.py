@@ -18,6 +18,9 @@ from llm_gateway.times import SETTLE_AT_EXIT_S
 log = get_logger(__name__)
 
 KEEP_BOOKS_EVERY_S: Final = 3600.0
+# A stopping gateway waits for its calls to be settled, but not for a ledger that has been silent for so long.
+_SILENT_S: Final = 1.8
+_LISTEN_EVERY_S: Final = 0.3
 
 
 async def every(
@@ -51,6 +54,8 @@ class Shutdown:
     def __init__(self, pipeline: Pipeline) -> None:
         self._pipeline = pipeline
         self._ending: asyncio.TimerHandle | None = None
+        self._listening: asyncio.Task[None] | None = None
+        self._heard_s = 0.0  # when the ledger answered last
 
     def announce(self) -> None:
         """Everything is served, and everybody is told to call elsewhere. More than once does no harm."""
@@ -70,8 +75,15 @@ class Shutdown:
         """No call runs, and every one is settled, as far as the database let us within the time."""
         self.begin()
         self._interrupt_all()
-        left = await self._pipeline.tasks.drain(SETTLE_AT_EXIT_S)
-        if left:
+        tasks, clock = self._pipeline.tasks, asyncio.get_running_loop().time
+        tasks.hurry()
+        deadline_s = clock() + SETTLE_AT_EXIT_S
+        while (before := len(tasks)) and clock() < deadline_s and clock() - self._heard_s < _SILENT_S:
+            if await tasks.drain(_LISTEN_EVERY_S) < before:
+                self._heard_s = clock()
+        if self._listening is not None:
+            self._listening.cancel()
+        if left := tasks.abandon():
             log.error("calls_left_to_reaper", count=left)
 
     def _interrupt_all(self) -> None:
@@ -79,6 +91,17 @@ class Shutdown:
             self._ending.cancel()
         for call in list(self._pipeline.calls):
             _stop(call, Interruption.SHUTDOWN)
+        if self._listening is None:
+            self._heard_s = asyncio.get_running_loop().time()
+            self._listening = asyncio.create_task(self._listen(), name="listen to the ledger")
+
+    async def _listen(self) -> None:
+        """Until cancelled it is known when the ledger answered last."""
+        while True:
+            with suppress(ButtressError):
+                await self._pipeline.ledger.reap()
+                self._heard_s = asyncio.get_running_loop().time()
+            await asyncio.sleep(_LISTEN_EVERY_S)
 
 
 def _stop(call: Call, why: Interruption) -> None:

@@ -4,12 +4,14 @@ import asyncio
 import re
 import time
 from collections.abc import AsyncIterator
+from datetime import datetime
 from urllib.parse import urlsplit
 
 import asyncpg
 import openai
 import pytest
 
+from llm_gateway.times import SETTLE_AT_EXIT_S
 from tests.support.api_keys import new_key
 from tests.support.callers import Caller
 from tests.support.eventually import eventually
@@ -21,6 +23,7 @@ from tests.support.tcp_gate import TcpGate
 
 METRICS_TOKEN = "metrics-token-of-a-gateway-cut-off"
 OUT_OF_REACH = {"ledger_unavailable", "callers_unavailable"}
+STREAM = {"model": "fake/chat", "stream": True, "messages": [{"role": "user", "content": "Hi."}]}
 ASK: dict[str, object] = {"model": "fake/chat", "messages": [{"role": "user", "content": "Hi."}]}
 
 
@@ -118,6 +121,30 @@ async def test_a_call_that_ends_while_the_database_is_away_is_settled_when_it_is
     [row] = await usage_rows(database, caller, count=1)
     assert (row["outcome"], row["estimated"], row["output_tokens"]) == ("ok", False, 4)
     await none_held(database, caller)
+
+
+async def test_a_stop_does_not_wait_for_a_database_that_is_away(
+    stack: RunningStack, gate: TcpGate, caller: Caller, database: asyncpg.Connection, fake_provider: FakeProvider
+) -> None:
+    fake_provider.script(Step(output_tokens=90, hold_after_chunks=5))
+    environment = {**behind(stack, gate), "BUTTRESS_GATEWAY_GRACE_S": "0.5"}
+    with gateway_on(stack, fake_provider, name="leaves-alone", wait=False, extra_environment=environment) as server:
+        await server.ready()
+        async with server.http(caller) as client, client.stream("POST", "/chat/completions", json=STREAM) as response:
+            await fake_provider.wait_for(held=1)
+            await gate.stall()
+            server.terminate()
+            assert "shutting_down" in [line async for line in response.aiter_lines() if line][-1]
+
+        async def has_ended() -> bool:
+            return server.child.exit_code() is not None
+
+        await eventually(has_ended, timeout_s=60)
+        assert server.child.exit_code() == 0
+        [interrupted], [left] = server.log_lines("call_interrupted"), server.log_lines("calls_left_to_reaper")
+        waited = datetime.fromisoformat(str(left["at"])) - datetime.fromisoformat(str(interrupted["at"]))
+        assert waited.total_seconds() < SETTLE_AT_EXIT_S / 2
+    assert await open_holds(database, caller) == 1  # at what was held, which the reaper will charge
 
 
 async def test_a_gateway_that_starts_without_its_database_serves_once_it_is_there(

@@ -10,6 +10,8 @@ import pytest
 
 from core.errors import Unavailable
 from core.tokens import TokenVerifier
+from llm_gateway import settlement, upkeep
+from llm_gateway.accounting import TokenCounts
 from llm_gateway.asking import Asking
 from llm_gateway.cache.key import CacheKeys
 from llm_gateway.call import Call, Interruption
@@ -39,7 +41,7 @@ from llm_gateway.providers.contract import (
 )
 from llm_gateway.settlement import Charge, DetachedTasks
 from llm_gateway.times import Times
-from llm_gateway.upkeep import every, renew_leases
+from llm_gateway.upkeep import Shutdown, every, renew_leases
 from llm_gateway.wire.openai_chat import CHAT
 
 REQUEST = CHAT.parse(b'{"model": "local/smollm2", "messages": [{"role": "user"}]}', {}, max_json_depth=8)
@@ -56,17 +58,23 @@ class Nobody(Provider):
 
 
 class LeaseLedger(Ledger):
-    """Renews what is in `alive`, and remembers who asked."""
+    """Renews what is in `alive`, and remembers who asked. While it `is_away` it neither settles nor reaps."""
 
     def __init__(self, *alive: str) -> None:
         self.alive = set(alive)
         self.asked: list[str] = []
+        self.settled: list[str] = []
+        self.is_away = False
+        self.tried = asyncio.Event()
 
     async def hold(self, request: HoldRequest) -> Hold:
         raise AssertionError("nothing is held here")
 
     async def settle(self, request_id: str, usage: Usage) -> None:
-        pass
+        self.tried.set()
+        if self.is_away:
+            raise Unavailable
+        self.settled.append(request_id)
 
     async def void(self, request_id: str) -> None:
         pass
@@ -82,6 +90,8 @@ class LeaseLedger(Ledger):
         return request_id in self.alive
 
     async def reap(self) -> int:
+        if self.is_away:
+            raise Unavailable
         return 0
 
     async def rehearse(self) -> bool:
@@ -235,3 +245,67 @@ async def test_upkeep_goes_on_after_outages_and_faults() -> None:
     upkeep.cancel()
     with pytest.raises(asyncio.CancelledError):
         await upkeep
+
+
+USED = Usage(counts=TokenCounts(input=1, output=2), cost_nano_usd=3)
+
+
+@pytest.fixture
+def patience(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A stopping gateway listens often, and its patience with a silent ledger is over soon."""
+    monkeypatch.setattr(upkeep, "_SILENT_S", 0.05)
+    monkeypatch.setattr(upkeep, "_LISTEN_EVERY_S", 0.005)
+
+
+async def test_a_stop_waits_for_a_settlement_that_was_waiting_to_try_again(
+    catalog: Catalog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(settlement, "RETRY_DELAYS_S", (3600.0,))
+    ledger = LeaseLedger()
+    pipeline = pipeline_with(catalog, ledger)
+    ledger.is_away = True
+    Charge(ledger, pipeline.tasks, "late").settle(USED)
+    await ledger.tried.wait()
+    ledger.is_away = False
+    async with asyncio.timeout(60):
+        await Shutdown(pipeline).finish()
+    assert ledger.settled == ["late"]
+
+
+@pytest.mark.usefixtures("patience")
+async def test_a_stop_does_not_wait_for_a_ledger_that_says_nothing(
+    catalog: Catalog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(upkeep, "SETTLE_AT_EXIT_S", 3600.0)
+    ledger = LeaseLedger()
+    pipeline = pipeline_with(catalog, ledger)
+    ledger.is_away = True
+    Charge(ledger, pipeline.tasks, "lost").settle(USED)
+    async with asyncio.timeout(60):
+        await Shutdown(pipeline).finish()
+        assert await pipeline.tasks.drain(60) == 0  # what is left to the reaper is not tried any more
+    assert ledger.settled == []
+
+
+class SlowLedger(LeaseLedger):
+    """Settles nothing before it was listened to so often that a silent one would have been given up."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.is_away = True
+        self.listened = 0
+
+    async def reap(self) -> int:
+        self.listened += 1
+        self.is_away = self.listened < 30
+        return 0
+
+
+@pytest.mark.usefixtures("patience")
+async def test_a_stop_waits_for_a_slow_settlement_while_the_ledger_answers(catalog: Catalog) -> None:
+    ledger = SlowLedger()
+    pipeline = pipeline_with(catalog, ledger)
+    Charge(ledger, pipeline.tasks, "slow").settle(USED)
+    async with asyncio.timeout(60):
+        await Shutdown(pipeline).finish()
+    assert ledger.settled == ["slow"]
