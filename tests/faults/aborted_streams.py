@@ -1,57 +1,94 @@
 """`python -m tests.faults.aborted_streams`: thousands of clients that leave their stream, and the gateway's memory.
 
-Each client asks for a stream, reads some of it (nothing, a few bytes, a few chunks) and closes the connection. The
-gateway's resident memory is read after each thousand, once every call is settled. After a warm-up it must not grow: the
-slope of a straight line through the readings is what is reported.
+Each client asks for a stream, reads some of it (nothing, a few bytes, a few chunks) and closes the connection. After
+each thousand, once every call is settled, the worker says what it holds (tests/support/held_memory.py). After a warm-up
+nothing of it may grow: judged are the slopes of straight lines through the readings. One object of 16 bytes that every
+stream left behind would be 16 KB a thousand.
 """
 
 import argparse
 import asyncio
 import random
 import sys
-from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
-from itertools import pairwise
+from math import sqrt
 from statistics import linear_regression
+from typing import Final
 from urllib.parse import urlsplit
 
 import asyncpg
 import orjson
 
-from tests.load.processes import ProcessTree
 from tests.support.callers import Caller, new_caller
 from tests.support.eventually import eventually
 from tests.support.fake_provider import FakeProvider, Match, Step
 from tests.support.gateway_ledger import OUT_OF_REACH, set_limits
 from tests.support.gateway_server import GatewayServer, gateway_on
+from tests.support.held_memory import Held
 from tests.support.stack import RunningStack, running_stack
 
 MODEL = "fake/chat"
 MOST_KB_A_THOUSAND = 1.0
+_LEAST_THOUSANDS = 3
 _AT_ONCE = 50
 _BODY = orjson.dumps(
     {"model": MODEL, "messages": [{"role": "user", "content": "Go on."}], "max_tokens": 200, "stream": True}
 )
+_KB_A_BLOCK = 0.1  # what Python's small objects take is some 100 bytes each on average
+# What a call consists of: ours, and what carries it. Other types may grow because something is imported meanwhile.
+_OF_A_CALL: Final = (
+    "core.",
+    "llm_gateway.",
+    "_asyncio.",
+    "asyncio.",
+    "uvloop.",
+    "asyncpg.",
+    "httptools.",
+    "_granian.",
+    "granian.",
+    "_contextvars.",
+    "builtins.coroutine",
+    "builtins.async_generator",
+)
+
+
+_UNTIL_FORGOTTEN: Final = ("llm_gateway.call.Call", "llm_gateway.limits.batching.Posting")
 
 
 @dataclass(frozen=True, slots=True)
-class Readings:
-    """Resident kilobytes after each thousand aborted streams, the warm-up's left out; and what the ledger has."""
+class Slope:
+    """Of a straight line through readings: its rise a reading, and the standard error of that."""
 
-    rss_kb: tuple[float, ...]
+    rise: float
+    error: float
+
+    @classmethod
+    def of(cls, readings: list[float]) -> "Slope":
+        """Needs three readings at least."""
+        xs = range(len(readings))
+        rise, start = linear_regression(xs, readings)
+        squares = sum((y - start - rise * x) ** 2 for x, y in zip(xs, readings, strict=True))
+        spread = sum((x - (len(readings) - 1) / 2) ** 2 for x in xs)
+        return cls(rise, sqrt(squares / (len(readings) - 2) / spread))
+
+    @property
+    def least(self) -> float:
+        """The rise is more than this, with 97.5 % certainty."""
+        return self.rise - 2 * self.error
+
+
+@dataclass(frozen=True, slots=True)
+class Books:
+    """What the ledger has of the calls that were made."""
+
     calls: int
     usage_rows: int
     free_rows: int
 
     @property
-    def kb_a_thousand(self) -> float:
-        """The slope; 0 where there are too few readings for one."""
-        return linear_regression(range(len(self.rss_kb)), self.rss_kb).slope if len(self.rss_kb) > 1 else 0.0
-
-    @property
     def problems(self) -> list[str]:
-        """A sentence for everything that should not be; the slope is the caller's to judge."""
+        """A sentence for everything that should not be."""
         found = []
         if self.usage_rows != self.calls:
             found.append(f"{self.calls} calls were made, and the ledger has {self.usage_rows}")
@@ -60,41 +97,58 @@ class Readings:
         return found
 
 
-async def abort_streams(
-    stack: RunningStack,
-    provider: FakeProvider,
-    gateway: GatewayServer,
-    *,
-    thousands: int,
-    warm_up: int,
-    each: int = 1000,
-) -> Readings:
-    """`thousands` times `each` streams were begun and left, and all of them are settled."""
-    database = await asyncpg.connect(stack.database_url)
-    try:
-        caller = await _caller(stack, database)
+class Aborting:
+    """One caller whose clients leave their streams."""
+
+    def __init__(self, gateway: GatewayServer, caller: Caller, database: asyncpg.Connection) -> None:
+        self._gateway = gateway
+        self._caller = caller
+        self._database = database
+        self._calls = 0
+
+    @classmethod
+    async def at(
+        cls, stack: RunningStack, provider: FakeProvider, gateway: GatewayServer, database: asyncpg.Connection
+    ) -> "Aborting":
+        """A new caller whom no limit stops, and a provider that takes its time."""
         provider.script(Step(match=Match(model="scripted"), times=0, output_tokens=150, delay_between_chunks_s=0.005))
-        tree = ProcessTree(gateway.child.process.pid)
-        readings = []
-        for thousand in range(thousands):
-            await _leave_streams(gateway, caller, each, random.Random(thousand))
+        return cls(gateway, await _caller(stack, database), database)
 
-            async def settled(expected: int = (thousand + 1) * each) -> bool:
-                count = "select count(*) from gateway.usage where user_id = $1 and state <> 'voided'"
-                return bool(await database.fetchval(count, caller.user_id) >= expected)
+    async def leave(self, count: int) -> None:
+        """So many streams more were begun and left, and all of them are settled."""
+        await _leave_streams(self._gateway, self._caller, count, random.Random(self._calls))
+        self._calls += count
+        query = "select count(*) from gateway.usage where user_id = $1 and state <> 'voided'"
 
-            await eventually(settled, timeout_s=60)
-            readings.append(tree.rss_bytes() / 1024)
-            print(f"  {(thousand + 1) * each:,} streams, {readings[-1]:,.0f} KB", file=sys.stderr, flush=True)
-        rows = await database.fetchrow(
+        async def settled() -> bool:
+            return bool(await self._database.fetchval(query, self._caller.user_id) >= self._calls)
+
+        await eventually(settled, timeout_s=60)
+
+    async def held(self) -> Held:
+        """What the worker holds when nothing happens: the last call is forgotten about a second after its end."""
+
+        async def idle() -> bool:
+            held = await self._gateway.held()
+            return not any(held.objects.get(name) for name in _UNTIL_FORGOTTEN)
+
+        await eventually(idle)
+        return await self._gateway.held()
+
+    async def books(self) -> Books:
+        """What the ledger has."""
+        row = await self._database.fetchrow(
             "select count(*) as rows, count(*) filter (where state = 'settled' and cost_nano_usd = 0) as free"
             " from gateway.usage where user_id = $1 and state <> 'voided'",
-            caller.user_id,
+            self._caller.user_id,
         )
-        assert rows is not None
-        return Readings(tuple(readings[warm_up:]), thousands * each, rows["rows"], rows["free"])
-    finally:
-        await database.close()
+        assert row is not None
+        return Books(self._calls, row["rows"], row["free"])
+
+
+def of_a_call(held: Held) -> dict[str, int]:
+    """How many objects there are of each type that calls consist of."""
+    return {name: count for name, count in held.objects.items() if name.startswith(_OF_A_CALL)}
 
 
 async def _caller(stack: RunningStack, database: asyncpg.Connection) -> Caller:
@@ -137,31 +191,62 @@ async def _leave_streams(gateway: GatewayServer, caller: Caller, count: int, cha
     await asyncio.gather(*(one(chance.choice((0, 1, 300, 1000, 4000))) for _ in range(count)))
 
 
+async def _measure(
+    stack: RunningStack, provider: FakeProvider, gateway: GatewayServer, *, thousands: int
+) -> tuple[list[Held], Books]:
+    database = await asyncpg.connect(stack.database_url)
+    try:
+        aborting = await Aborting.at(stack, provider, gateway, database)
+        readings = []
+        for thousand in range(1, thousands + 1):
+            await aborting.leave(1000)
+            held = await aborting.held()
+            readings.append(held)
+            print(
+                f"  {thousand:,} thousand: {sum(held.objects.values()):,} objects, {held.blocks:,} blocks,"
+                f" {held.malloc_bytes / 1024:,.0f} KB of malloc, {held.rss_bytes / 1024:,.0f} KB resident",
+                file=sys.stderr,
+                flush=True,
+            )
+        return readings, await aborting.books()
+    finally:
+        await database.close()
+
+
 def main() -> int:
     """0 when every call is in the ledger and memory is flat."""
     parser = argparse.ArgumentParser(prog="python -m tests.faults.aborted_streams", description=__doc__)
-    parser.add_argument("--thousands", type=int, default=24)
-    parser.add_argument("--warm-up", type=int, default=6, help="thousands left out of the slope (default 6)")
+    parser.add_argument("--thousands", type=int, default=24, help="that are measured, after the warm-up (default 24)")
+    parser.add_argument("--warm-up", type=int, default=24, help="thousands that come before (default 24)")
     options = parser.parse_args()
+    if options.thousands < _LEAST_THOUSANDS:
+        parser.error(f"a slope needs {_LEAST_THOUSANDS} thousand")
     with ExitStack() as parts:
         stack = parts.enter_context(running_stack())
         provider = parts.enter_context(FakeProvider.start(keep=10))
         gateway = parts.enter_context(gateway_on(stack, provider))
-        readings = asyncio.run(
-            abort_streams(stack, provider, gateway, thousands=options.thousands, warm_up=options.warm_up)
-        )
-    slope, steps = readings.kb_a_thousand, _steps(readings.rss_kb)
-    print(f"{readings.calls:,} aborted streams: {slope:+.2f} KB a thousand; {steps}")
-    problems = readings.problems
-    if readings.kb_a_thousand > MOST_KB_A_THOUSAND:
-        problems.append(f"memory grows by {readings.kb_a_thousand:.2f} KB a thousand")
+        readings, books = asyncio.run(_measure(stack, provider, gateway, thousands=options.warm_up + options.thousands))
+    problems = books.problems + _growth(readings[options.warm_up :])
+    print(f"{books.calls:,} aborted streams, {books.usage_rows:,} usage rows")
     for problem in problems:
         print(problem, file=sys.stderr)
     return 1 if problems else 0
 
 
-def _steps(rss_kb: Sequence[float]) -> str:
-    return "steps of " + ", ".join(f"{after - before:+.0f}" for before, after in pairwise(rss_kb)) + " KB"
+def _growth(readings: list[Held]) -> list[str]:
+    """A sentence for each figure that grows by more than MOST_KB_A_THOUSAND beyond doubt; each slope is printed."""
+    figures = {
+        "KB in Python's blocks": [held.blocks * _KB_A_BLOCK for held in readings],
+        "KB of malloc": [held.malloc_bytes / 1024 for held in readings],
+        "KB resident": [held.rss_bytes / 1024 for held in readings],
+    }
+    found = []
+    for name, values in figures.items():
+        slope = Slope.of(values)
+        print(f"{name}: {slope.rise:+.2f} (± {2 * slope.error:.2f}) a thousand streams")
+        if slope.least > MOST_KB_A_THOUSAND:
+            found.append(f"{name} grow by {slope.rise:.2f} a thousand streams")
+    return found
 
 
 if __name__ == "__main__":

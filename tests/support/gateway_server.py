@@ -1,15 +1,16 @@
 """The gateway alone (`python -m llm_gateway`), on the tests' own stack, with the fake provider behind it."""
 
 import json
+import os
 import signal
 import sys
 from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
-from os import environ
 from pathlib import Path
 
 import httpx
+import psutil
 from anthropic import AsyncAnthropic
 from openai import AsyncOpenAI
 
@@ -18,6 +19,7 @@ from stack.processes import Child, Part
 from tests.support.callers import Caller
 from tests.support.eventually import eventually
 from tests.support.fake_provider import FakeProvider
+from tests.support.held_memory import AT_START, HELD_FILE_VARIABLE, Held, held_by
 from tests.support.stack import RunningStack, free_ports
 
 PROVIDER_KEY = "canary-provider-key-7f3a"
@@ -260,6 +262,11 @@ class GatewayServer:
         """The server has been told to stop (SIGTERM), and is not waited for."""
         self.child.process.send_signal(signal.SIGTERM)
 
+    async def held(self) -> Held:
+        """What its worker holds now."""
+        [worker] = psutil.Process(self.child.process.pid).children()
+        return await held_by(worker.pid, _held_file(self.log_file))
+
     def log_lines(self, event: str) -> list[dict[str, object]]:
         """The log lines of this event, oldest first."""
         lines = []
@@ -287,25 +294,32 @@ def gateway_on(
     port = free_ports(1)[0]
     models_file = stack.state_dir / f"{name}.models.toml"
     models_file.write_text(models_toml.format(url=provider.url, refused_url=provider.refused_url))
+    log_file = stack.state_dir / "logs" / f"{name}.log"
     part = Part(
         name=name,
         command=[sys.executable, "-m", "llm_gateway"],
         environ={
-            **environ,
+            **os.environ,
             **stack.environment(),
             "PYTHONUNBUFFERED": "1",
+            "PYTHONPATH": os.pathsep.join([str(AT_START), *filter(None, [os.environ.get("PYTHONPATH")])]),
+            HELD_FILE_VARIABLE: str(_held_file(log_file)),
             "BUTTRESS_MODELS_FILE": str(models_file),
             "BUTTRESS_GATEWAY_PORT": str(port),
             "FAKE_PROVIDER_KEY": PROVIDER_KEY,
             **(extra_environment or {}),
         },
-        log_file=stack.state_dir / "logs" / f"{name}.log",
+        log_file=log_file,
         grace_s=40.0,
     )
     child = stack.start(part)
     try:
         if wait:
             wait_until_answers(child, port, "/health/ready", timeout_s=30)
-        yield GatewayServer(url=f"http://127.0.0.1:{port}", child=child, log_file=part.log_file)
+        yield GatewayServer(url=f"http://127.0.0.1:{port}", child=child, log_file=log_file)
     finally:
         stack.family.stop(name)
+
+
+def _held_file(log_file: Path) -> Path:
+    return log_file.with_suffix(".held.json")
