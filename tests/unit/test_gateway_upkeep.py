@@ -63,7 +63,7 @@ class LeaseLedger(Ledger):
     def __init__(self, *alive: str) -> None:
         self.alive = set(alive)
         self.asked: list[str] = []
-        self.settled: list[str] = []
+        self.told: list[str] = []
         self.is_away = False
         self.tried = asyncio.Event()
 
@@ -74,7 +74,7 @@ class LeaseLedger(Ledger):
         self.tried.set()
         if self.is_away:
             raise Unavailable
-        self.settled.append(request_id)
+        self.told.append(request_id)
 
     async def void(self, request_id: str) -> None:
         pass
@@ -269,7 +269,7 @@ async def test_a_stop_waits_for_a_settlement_that_was_waiting_to_try_again(
     ledger.is_away = False
     async with asyncio.timeout(60):
         await Shutdown(pipeline).finish()
-    assert ledger.settled == ["late"]
+    assert ledger.told == ["late"]
 
 
 @pytest.mark.usefixtures("patience")
@@ -284,7 +284,7 @@ async def test_a_stop_does_not_wait_for_a_ledger_that_says_nothing(
     async with asyncio.timeout(60):
         await Shutdown(pipeline).finish()
         assert await pipeline.tasks.drain(60) == 0  # what is left to the reaper is not tried any more
-    assert ledger.settled == []
+    assert ledger.told == []
 
 
 class SlowLedger(LeaseLedger):
@@ -308,4 +308,4 @@ async def test_a_stop_waits_for_a_slow_settlement_while_the_ledger_answers(catal
     Charge(ledger, pipeline.tasks, "slow").settle(USED)
     async with asyncio.timeout(60):
         await Shutdown(pipeline).finish()
-    assert ledger.settled == ["slow"]
+    assert ledger.told == ["slow"]
