@@ -8,13 +8,14 @@ import pytest
 
 from tests.support.api_server import ApiServer, api_server_on
 from tests.support.callers import Caller, Team, make_team, new_caller
+from tests.support.certificates import certificates_are_read_once
 from tests.support.fake_provider import FakeProvider
 from tests.support.gateway_server import GatewayServer, gateway_on
 from tests.support.ledger_postgres_store import PostgresStore, postgres_store
 from tests.support.stack import RunningStack, running_stack
 from tests.support.time_limit import pytest_pyfunc_call
 
-__all__ = ["pytest_pyfunc_call"]  # a hook: pytest finds it here
+__all__ = ["certificates_are_read_once", "pytest_pyfunc_call"]  # a fixture and a hook: pytest finds them here
 
 
 @pytest.fixture(scope="session")
@@ -25,7 +26,7 @@ def anyio_backend() -> tuple[str, dict[str, Any]]:  # options are the plugin's o
 @pytest.fixture(scope="session")
 def stack() -> Iterator[RunningStack]:
     """PostgreSQL, the embedded Supabase and every migration; started once, ended for sure."""
-    with running_stack() as running:
+    with running_stack(durable=False) as running:
         yield running
 
 

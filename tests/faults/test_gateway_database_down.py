@@ -18,6 +18,7 @@ from tests.support.eventually import eventually
 from tests.support.fake_provider import FakeProvider, Step
 from tests.support.gateway_ledger import none_held, open_holds, usage_rows
 from tests.support.gateway_server import GatewayServer, gateway_on
+from tests.support.native_models import NATIVE_MODELS_TOML
 from tests.support.stack import RunningStack, free_ports
 from tests.support.tcp_gate import TcpGate
 
@@ -51,7 +52,14 @@ async def cut_off(stack: RunningStack, gate: TcpGate, fake_provider: FakeProvide
     """A gateway whose database is behind the gate."""
     fake_provider.reset()
     environment = {**behind(stack, gate), "BUTTRESS_METRICS_TOKEN": METRICS_TOKEN}
-    with gateway_on(stack, fake_provider, name="cut-off", wait=False, extra_environment=environment) as server:
+    with gateway_on(
+        stack,
+        fake_provider,
+        name="cut-off",
+        models_toml=NATIVE_MODELS_TOML,
+        wait=False,
+        extra_environment=environment,
+    ) as server:
         await server.ready()
         yield server
 
@@ -152,7 +160,14 @@ async def test_a_gateway_that_starts_without_its_database_serves_once_it_is_ther
 ) -> None:
     await gate.shut()
     environment = behind(stack, gate)
-    with gateway_on(stack, fake_provider, name="early", wait=False, extra_environment=environment) as server:
+    with gateway_on(
+        stack,
+        fake_provider,
+        name="early",
+        models_toml=NATIVE_MODELS_TOML,
+        wait=False,
+        extra_environment=environment,
+    ) as server:
         await server.answers("/health/live", 200)
         await server.answers("/health/ready", 503)
         await gate.open()

@@ -16,6 +16,7 @@ from tests.support.eventually import eventually
 from tests.support.fake_provider import FakeProvider, Step
 from tests.support.gateway_ledger import none_held, open_holds, usage_rows
 from tests.support.gateway_server import GatewayServer, gateway_on
+from tests.support.native_models import NATIVE_MODELS_TOML
 from tests.support.stack import RunningStack
 
 STREAM = {"model": "fake/chat", "stream": True, "messages": [{"role": "user", "content": "Tell me."}]}
@@ -26,7 +27,9 @@ GRACE_S = 1
 def leaving(stack: RunningStack, fake_provider: FakeProvider) -> Iterator[GatewayServer]:
     """A gateway of its own for a test that ends it, with a short grace period."""
     environment = {"BUTTRESS_GATEWAY_GRACE_S": str(GRACE_S)}
-    with gateway_on(stack, fake_provider, name="leaving", extra_environment=environment) as server:
+    with gateway_on(
+        stack, fake_provider, name="leaving", models_toml=NATIVE_MODELS_TOML, extra_environment=environment
+    ) as server:
         yield server
 
 
@@ -98,7 +101,8 @@ async def test_a_client_that_leaves_while_the_server_stops_is_settled_too(
 ) -> None:
     fake_provider.script(Step(output_tokens=90, hold_after_chunks=3))
     async with leaving.http(caller) as client, client.stream("POST", "/chat/completions", json=STREAM) as response:
-        await anext(response.aiter_lines())
+        lines = response.aiter_lines()  # kept: an iterator that is dropped closes the response
+        await anext(lines)
         await fake_provider.wait_for(held=1)
         leaving.terminate()
     await ended(leaving)
@@ -112,7 +116,9 @@ async def test_a_lame_duck_serves_everything_and_tells_everybody_to_go(
     stack: RunningStack, caller: Caller, fake_provider: FakeProvider
 ) -> None:
     environment = {"BUTTRESS_GATEWAY_LAME_DUCK_S": "18", "BUTTRESS_GATEWAY_GRACE_S": "1"}
-    with gateway_on(stack, fake_provider, name="lame-duck", extra_environment=environment) as server:
+    with gateway_on(
+        stack, fake_provider, name="lame-duck", models_toml=NATIVE_MODELS_TOML, extra_environment=environment
+    ) as server:
         async with server.http(caller) as client:
             before = await client.post("/chat/completions", json={**STREAM, "stream": False})
             server.terminate()

@@ -15,7 +15,8 @@ from tests.support.callers import Caller, join, make_team, new_caller
 from tests.support.eventually import eventually
 from tests.support.fake_provider import FakeProvider, Step, ToolCall
 from tests.support.gateway_ledger import open_holds, set_limits, usage_rows
-from tests.support.gateway_server import MODELS_TOML, GatewayServer, gateway_on
+from tests.support.gateway_server import GatewayServer, gateway_on
+from tests.support.native_models import NATIVE_MODELS_TOML
 from tests.support.stack import RunningStack
 
 WISH = {"x-buttress-cache": "max-age=600"}
@@ -263,7 +264,9 @@ price_usd_per_million_tokens = {{ input = 1, output = 2 }}
 
 @pytest.fixture(scope="module")
 def remembering(stack: RunningStack, fake_provider: FakeProvider) -> Iterator[GatewayServer]:
-    with gateway_on(stack, fake_provider, name="gateway-remembers", models_toml=MODELS_TOML + REMEMBERS) as server:
+    with gateway_on(
+        stack, fake_provider, name="gateway-remembers", models_toml=NATIVE_MODELS_TOML + REMEMBERS
+    ) as server:
         yield server
 
 

@@ -14,6 +14,7 @@ from tests.support.callers import Caller
 from tests.support.fake_provider import FakeProvider, Step
 from tests.support.gateway_ledger import open_holds, set_limits, usage_rows
 from tests.support.gateway_server import GatewayServer, gateway_on
+from tests.support.native_models import NATIVE_MODELS_TOML
 from tests.support.stack import RunningStack
 
 ASK: dict[str, object] = {"model": "fake/chat", "messages": [{"role": "user", "content": "Hi."}], "max_tokens": 10}
@@ -22,7 +23,7 @@ DURATION = re.compile(r"(\d+h)?(\d+m)?(\d+(\.\d+)?s|\d+ms)")
 
 @pytest.fixture(scope="module")
 def second_gateway(stack: RunningStack, fake_provider: FakeProvider) -> Iterator[GatewayServer]:
-    with gateway_on(stack, fake_provider, name="gateway-2") as server:
+    with gateway_on(stack, fake_provider, name="gateway-2", models_toml=NATIVE_MODELS_TOML) as server:
         yield server
 
 

@@ -14,6 +14,7 @@ from tests.support.eventually import eventually
 from tests.support.fake_provider import FakeProvider, Step
 from tests.support.gateway_ledger import set_limits
 from tests.support.gateway_server import GatewayServer, gateway_on
+from tests.support.native_models import NATIVE_MODELS_TOML
 from tests.support.otlp_collector import Collector, attributes_of, running_collector
 from tests.support.stack import RunningStack
 
@@ -38,7 +39,9 @@ def server(stack: RunningStack, fake_provider: FakeProvider, collector: Collecto
         "OTEL_BSP_SCHEDULE_DELAY": "50",
         "OTEL_METRIC_EXPORT_INTERVAL": "200",
     }
-    with gateway_on(stack, fake_provider, name="gateway-telemetry", extra_environment=environment) as running:
+    with gateway_on(
+        stack, fake_provider, name="gateway-telemetry", models_toml=NATIVE_MODELS_TOML, extra_environment=environment
+    ) as running:
         yield running
 
 

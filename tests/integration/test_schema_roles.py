@@ -13,7 +13,7 @@ from tests.support.stack import RunningStack, running_stack
 @pytest.fixture
 def own_stack() -> Iterator[RunningStack]:
     """A second stack, whose cluster nobody else uses."""
-    with running_stack() as running:
+    with running_stack(durable=False) as running:
         yield running
 
 

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from stack import postgres
 from stack.config import HOST, StackConfig
 from stack.embedded import bring_up_database, make_state_dir
 from stack.environment import service_environment
@@ -71,12 +72,19 @@ class RunningStack:
 
 
 @contextmanager
-def running_stack() -> Iterator[RunningStack]:
-    """A fresh stack that is up inside the block, and of which nothing is left after it."""
+def running_stack(*, durable: bool = True) -> Iterator[RunningStack]:
+    """A fresh stack that is up inside the block, and of which nothing is left after it.
+
+    Without `durable` PostgreSQL waits for no disk: what the machine's own crash would lose is nothing to a test.
+    """
     with temporary_state_dir() as folder:
         config = free_config(folder)
         make_state_dir(config)
         secrets = load_or_make_secrets(folder)
+        if not durable:
+            postgres.prepare(config, secrets)
+            with (config.postgres_dir / "postgresql.conf").open("a") as settings:
+                settings.write("fsync = off\nfull_page_writes = off\n")
         with Family(config) as family:
             bring_up_database(config, secrets, family, Progress(None))
             yield RunningStack(config, secrets, family)

@@ -27,6 +27,7 @@ from tests.support.eventually import eventually
 from tests.support.fake_provider import FakeProvider
 from tests.support.gateway_ledger import OUT_OF_REACH, set_limits
 from tests.support.gateway_server import GatewayServer, gateway_on
+from tests.support.native_models import NATIVE_MODELS_TOML
 from tests.support.stack import RunningStack
 
 LEASE_S = 5.0
@@ -95,6 +96,7 @@ class World:
                 self.stack,
                 self.provider,
                 name=gateway.name,
+                models_toml=NATIVE_MODELS_TOML,
                 wait=False,
                 extra_environment={
                     "BUTTRESS_GATEWAY_DATABASE_URL": gateway.gate.url,
