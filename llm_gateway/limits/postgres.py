@@ -34,6 +34,9 @@ UPKEEP_TIMEOUT_S: Final = 600
 _POST: Final = (
     "select * from gateway.post($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18)"
 )
+_HOLD_ONE: Final = "select * from gateway.hold_one($1, $2, $3, $4, $5, $6, $7, $8, $9)"
+_FINISH_ONE: Final = "select gateway.finish_one($1, $2, $3, $4, $5, $6, $7, $8, $9)"
+_UNMETERED: Final = "unmetered"
 _FINISHED_COLUMNS: Final = 9
 _COUNTS_COLUMN: Final = 7
 _NEW_COLUMNS: Final = 9
@@ -185,6 +188,12 @@ class PostgresLedger(Ledger):
 
     async def _post(self, batch: Batch) -> list[asyncpg.Record]:
         """An answer for each posting. Raises: Unavailable, and it may have happened; InternalFault, and it has not."""
+        if len(batch) == 1:
+            [posting] = batch
+            query = _HOLD_ONE if batch.new else _FINISH_ONE
+            rows = await self._answers(query, posting.arguments, given_up=lambda: batch.given_up)
+            if rows[0][0] != _UNMETERED:
+                return rows
         finished = _columns(batch.finished, _FINISHED_COLUMNS)
         # nine counts a call, one call after the other
         finished[_COUNTS_COLUMN] = [count for counts in finished[_COUNTS_COLUMN] for count in cast("list[int]", counts)]

@@ -78,16 +78,17 @@ async def test_a_call_is_one_statement_before_it_and_one_after_whatever_limits_i
     asked: list[str] = []
     try:
         ledger = PostgresLedger(pool, deadline_s=30)
-        for _ in range(2):  # a connection learns the types of its arguments once
+        first = replace(a_call(user_id), key_id=uuid4())
+        for _ in range(2):  # a connection learns the types of its arguments once, and subjects have a meter once
             asked.clear()
-            request = replace(a_call(user_id), key_id=uuid4())
+            request = replace(first, request_id=uuid4().hex)
             await ledger.hold(request)
             await ledger.settle(request.request_id, USAGE)
             async with pool.acquire() as connection:
                 connection.add_query_logger(lambda query: asked.append(query.query.partition("(")[0]))
     finally:
         await close_pool(pool)
-    assert asked == ["select * from gateway.post"] * 2
+    assert asked == ["select * from gateway.hold_one", "select gateway.finish_one"]
 
 
 async def test_refusals_arrive_as_what_they_are(database: asyncpg.Connection, ledger: PostgresLedger) -> None:

@@ -10,7 +10,7 @@ import pytest
 from tests.support.ledger import TestLimits, new_user
 from tests.support.stack import RunningStack
 
-LEDGER = {"post", "reprice", "renew", "reap", "rehearse", "upkeep"}
+LEDGER = {"hold_one", "finish_one", "post", "reprice", "renew", "reap", "rehearse", "upkeep"}
 BESIDE_IT = {"find_cached", "store_cached", "sweep_cache", "store_content", "sweep_contents", "standing"}
 CALLERS = {"find_callers", "note_use_of_keys"}
 GATEWAY_MAY_EXECUTE = LEDGER | BESIDE_IT | CALLERS
@@ -85,6 +85,8 @@ async def test_the_gateways_login_can_neither_read_nor_set_the_clock(
             "select * from gateway.usage",
             "update gateway.limits set calls_in_flight = 100000",
             f"select * from gateway.post_at(now(), {NOTHING}, {NOTHING})",
+            "select gateway.admit_lone(now(), 'x', null, null, null, null, 'm', 1, 1, 1000)",
+            "select gateway.finish_lone(now(), 'x', null, 'voided', null, false, null, null, '{}', 0)",
             "select gateway.reprice_at(now(), 'x', 1, 1)",
             "select gateway.reap_at('2100-01-01', 1000)",
             f"select gateway.finish(now(), {NOTHING})",
@@ -107,6 +109,10 @@ async def test_the_gateways_login_can_neither_read_nor_set_the_clock(
             await gateway.execute(
                 "select gateway.post('{x}', array[null]::uuid[], '{expired}', '{ok}', '{false}', '{chat}', '{d}',"
                 f" '{{0,0,0,0,0,0,0,0,0}}', '{{0}}', {NOTHING})"
+            )
+        with pytest.raises(asyncpg.InvalidParameterValueError, match="settled or voided"):
+            await gateway.execute(
+                "select gateway.finish_one('x', null, 'expired', 'ok', false, 'chat', 'd', '{0,0,0,0,0,0,0,0,0}', 0)"
             )
     finally:
         await gateway.close()

@@ -10,7 +10,7 @@ from urllib.parse import urlsplit, urlunsplit
 
 Keep = Literal["nothing", "statements", "answers", "everything"]
 
-_POST = b"gateway.post("
+_POSTS = (b"gateway.post(", b"gateway.hold_one(", b"gateway.finish_one(")
 _SSL_REQUEST = 80877103
 
 
@@ -170,14 +170,14 @@ class _Frontend:
         self._posts: set[bytes] = set()  # names of prepared statements
 
     def executes_post(self, data: bytes) -> bool:
-        """Whether these bytes complete the order to execute gateway.post."""
+        """Whether these bytes complete the order to hold or to finish calls."""
         self._unread += data
         found = False
         while (message := self._next()) is not None:
             kind, body = message
             if kind == b"P":
                 name, _, query = body.partition(b"\0")
-                (self._posts.add if _POST in query else self._posts.discard)(name)
+                (self._posts.add if any(post in query for post in _POSTS) else self._posts.discard)(name)
             elif kind == b"B":
                 found |= body.partition(b"\0")[2].partition(b"\0")[0] in self._posts
         return found
