@@ -2,14 +2,15 @@
 
 Imported only where BUTTRESS_OTEL is on: the library is an extra.
 
-Source: OpenTelemetry semantic conventions, "Generative AI" (opentelemetry-semantic-conventions 0.66b2). What has no
-name there is ours, under `buttress.`.
+Source: OpenTelemetry semantic conventions, "Generative AI" (opentelemetry-semantic-conventions 0.66b2); the counters of
+_USED: open-telemetry/semantic-conventions-genai, docs/gen-ai/gen-ai-token-metrics.md (2026). What has no name in
+either is ours, under `buttress.`.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import asynccontextmanager
 from typing import Final
 
@@ -17,6 +18,7 @@ from opentelemetry.trace import SpanKind, Status, StatusCode
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
 from core.telemetry import Telemetry, open_telemetry
+from llm_gateway.accounting import TokenCounts
 from llm_gateway.observation import CallRecord
 
 _OPERATIONS: Final = {"embeddings": "embeddings"}  # the others are chats, in whatever format
@@ -29,6 +31,14 @@ _PROVIDERS: Final = {
     "groq": "groq",
     "mistral": "mistral_ai",
     "openai": "openai",
+}
+# The newer names (2026) for what `gen_ai.client.token.usage` says; parts are counted within their whole.
+_USED: Final[Mapping[str, Callable[[TokenCounts], int]]] = {
+    "input_tokens": lambda counts: counts.prompt_tokens,
+    "output_tokens": lambda counts: counts.output_tokens,
+    "cache_read.input_tokens": lambda counts: counts.cached_input,
+    "cache_write.input_tokens": lambda counts: counts.cache_write_5m + counts.cache_write_1h,
+    "reasoning.output_tokens": lambda counts: counts.reasoning,
 }
 _FAILED: Final = Status(StatusCode.ERROR)
 _NS_PER_S: Final = 1_000_000_000
@@ -54,6 +64,7 @@ class GenAiTelemetry:
         self._tokens = meter.create_histogram(
             "gen_ai.client.token.usage", "{token}", explicit_bucket_boundaries_advisory=_TOKEN_BOUNDS
         )
+        self._used = {name: meter.create_counter(f"gen_ai.client.inference.usage.{name}", "{token}") for name in _USED}
 
     def finished(self, record: CallRecord) -> None:
         """The call is a span that began when its request arrived, below the client's own where it named one."""
@@ -74,6 +85,9 @@ class GenAiTelemetry:
         if record.counts.total:
             self._tokens.record(record.counts.prompt_tokens, {**shared, "gen_ai.token.type": "input"})
             self._tokens.record(record.counts.output_tokens, {**shared, "gen_ai.token.type": "output"})
+            for name, count_of in _USED.items():
+                if tokens := count_of(record.counts):
+                    self._used[name].add(tokens, shared)
 
 
 @asynccontextmanager

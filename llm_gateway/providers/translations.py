@@ -115,6 +115,7 @@ class MessagesTranslation:
 
     async def whole(self, source: ChatSource) -> bytes:
         completion = await source.whole()
+        _end_what_was_cut(completion)
         adapter = self._litellm.messages.AnthropicAdapter()
         message = adapter.translate_completion_output_params(completion, tool_name_mapping=self._tool_names)
         message = {**message, "id": f"msg_{self._call.call_id}", "model": self._model}
@@ -134,6 +135,25 @@ class MessagesTranslation:
             elif shown["type"] == "message_delta" and source.reported() is None:
                 del shown["usage"]  # the adapter makes zeros of what nobody reported
             yield _named_event(shown["type"], orjson.dumps(shown, default=_plain))
+
+
+def _end_what_was_cut(completion: Any) -> None:  # Any: litellm's, without types
+    """A use of a tool that the answer's maximum cut short is one of nothing, as Anthropic's own: an input is an object.
+
+    `stop_reason` says that it was cut. Arguments that a model made wrong by itself stay, and are an unusable answer.
+    """
+    for choice in completion.choices:
+        if choice.finish_reason == "length":
+            for call in choice.message.tool_calls or ():
+                if not _is_object(call.function.arguments):
+                    call.function.arguments = "{}"
+
+
+def _is_object(text: str) -> bool:
+    try:
+        return isinstance(orjson.loads(text), dict)
+    except ValueError:
+        return False
 
 
 class ResponsesTranslation:

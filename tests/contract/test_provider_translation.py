@@ -384,6 +384,16 @@ async def test_arguments_of_tools_that_are_no_object_are_no_message_and_are_paid
     assert len(provider.requests()) == 1
 
 
+async def test_a_use_of_a_tool_that_was_cut_at_the_maximum_is_a_message_that_says_so(
+    asker: Asker, provider: FakeProvider
+) -> None:
+    cut = ToolCall(name="get_weather", arguments='{"city": "Ber')
+    provider.script(Step(text="One moment.", tool_calls=(TWO_CALLS.tool_calls[0], cut), finish_reason="length"))
+    answer = (await asker.ask("chats", "messages", {**MESSAGES, "tools": ANTHROPIC_TOOLS})).body
+    assert answer["stop_reason"] == "max_tokens"
+    assert [block.get("input") for block in answer["content"]] == [None, {"city": "Bern"}, {}]
+
+
 @pytest.mark.parametrize(("endpoint", "body"), [("messages", MESSAGES), ("responses", RESPONSES)])
 async def test_chunks_without_choices_are_passed_over(
     endpoint: Any, body: dict[str, Any], asker: Asker, provider: FakeProvider

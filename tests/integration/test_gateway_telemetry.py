@@ -169,5 +169,13 @@ async def test_figures_are_told_too_and_nothing_that_was_said_is(
     await eventually(they_arrived)
     kinds = {attributes_of(point.attributes)["gen_ai.token.type"] for point in collector.points(names[1])}
     assert kinds == {"input", "output"}
+
+    async def counted_too() -> bool:
+        used = [
+            collector.counted(f"gen_ai.client.inference.usage.{name}") for name in ("input_tokens", "output_tokens")
+        ]
+        return all(points and max(point.as_int for point in points) > 0 for points in used)
+
+    await eventually(counted_too)
     assert CANARY.encode() not in collector.everything()
     assert caller.access_token.encode() not in collector.everything()

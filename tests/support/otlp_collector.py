@@ -11,7 +11,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportMetricsServiceRequest
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 from opentelemetry.proto.common.v1.common_pb2 import KeyValue
-from opentelemetry.proto.metrics.v1.metrics_pb2 import HistogramDataPoint
+from opentelemetry.proto.metrics.v1.metrics_pb2 import HistogramDataPoint, Metric, NumberDataPoint
 from opentelemetry.proto.trace.v1.trace_pb2 import Span
 
 Attributes = dict[str, object]
@@ -41,15 +41,21 @@ class Collector:
 
     def points(self, metric: str) -> list[HistogramDataPoint]:
         """Every point of the histogram of this name."""
+        return [point for one in self._metrics(metric) for point in one.histogram.data_points]
+
+    def counted(self, metric: str) -> list[NumberDataPoint]:
+        """Every point of the counter of this name."""
+        return [point for one in self._metrics(metric) for point in one.sum.data_points]
+
+    def _metrics(self, name: str) -> list[Metric]:
         requests = [ExportMetricsServiceRequest.FromString(body) for path, body in self.bodies if path == "/v1/metrics"]
         return [
-            point
+            one
             for request in requests
             for resource in request.resource_metrics
             for scope in resource.scope_metrics
             for one in scope.metrics
-            if one.name == metric
-            for point in one.histogram.data_points
+            if one.name == name
         ]
 
 
