@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -41,7 +42,7 @@ def withdrawn_words(stack: RunningStack) -> Path:
 
 @pytest.fixture(scope="module")
 def server(stack: RunningStack, fake_provider: FakeProvider) -> Iterator[GatewayServer]:
-    hooks = ("ForbidsAWord", "Breaks", "Lengthens", "Hangs", "Withdraws")
+    hooks = ("ForbidsAWord", "Breaks", "Lengthens", "Hangs", "Ponders", "Withdraws")
     withdrawn_words(stack).write_text("")
     environment = {
         "BUTTRESS_CONTENT_HOOKS": ", ".join(f"tests.support.content_hooks:{hook}" for hook in hooks),
@@ -362,6 +363,23 @@ async def test_a_rule_that_hangs_ends_the_call_for_nothing(
     [row] = await usage_rows(database, team.member, count=1)
     assert (row["state"], row["cost_nano_usd"]) == ("voided", 0)
     await none_held(database, team.member)
+
+
+async def test_who_leaves_while_a_rule_works_pays_nothing(
+    server: GatewayServer, team: Team, database: asyncpg.Connection, fake_provider: FakeProvider
+) -> None:
+    body = {"messages": [{"role": "user", "content": "ponder-this"}]}
+    asking = asyncio.create_task(ask(server, team.member, body, team=team))
+
+    async def it_is_held() -> bool:
+        return await open_holds(database, team.member) == 1
+
+    await eventually(it_is_held)
+    asking.cancel()
+    [row] = await usage_rows(database, team.member, count=1)
+    assert (row["state"], row["cost_nano_usd"]) == ("voided", 0)
+    await none_held(database, team.member)
+    assert fake_provider.bill().counts.requests == 0
 
 
 async def test_a_rule_that_hangs_at_the_answer_withholds_what_is_paid_for(

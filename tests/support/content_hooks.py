@@ -88,6 +88,18 @@ async def _never() -> Body | None:
     return None
 
 
+class Ponders(ContentHook):
+    """Thinks for longer than any test waits about what says so."""
+
+    name = "ponders"
+    deadline_s = 60.0
+
+    async def before(self, about: About, body: Body) -> Body | None:
+        if "ponder-this" in str(body):
+            await asyncio.Event().wait()
+        return None
+
+
 class Withdraws(ContentHook):
     """No answer may have a word of those that stand in the file that WITHDRAWN_WORDS names, from now on."""
 
