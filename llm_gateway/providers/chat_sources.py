@@ -6,6 +6,7 @@ its own words, by litellm.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from typing import Any, Final, Protocol
 
@@ -13,6 +14,7 @@ import orjson
 
 from llm_gateway.accounting import TokenCounts
 from llm_gateway.providers.contract import FailureKind, ProviderAnswer, ProviderFailure
+from llm_gateway.providers.litellm_failures import is_throttling
 from llm_gateway.providers.litellm_http import close_all
 from llm_gateway.providers.litellm_module import Litellm
 from llm_gateway.settlement import DetachedTasks
@@ -122,8 +124,27 @@ class LitellmChat:
         self._opened = opened
         self._tasks = tasks
         self._ended = False
+        self._first: Any = None  # Any: litellm has no types
+        self._failure: Exception | None = None  # instead of the first chunk
         self._chunks_read = 0
         self._reported: TokenCounts | None = None
+
+    async def begin(self) -> None:
+        """The first chunk of a stream is there, or what failed instead is known, to be raised where chunks are read.
+
+        Raises: ProviderFailure (RATE_LIMITED) where the provider says, after status 200 and before any word, that it
+        does nothing for us now, as Bedrock does: then another one may be asked.
+        """
+        try:
+            self._first = await anext(self._response, None)
+        except asyncio.CancelledError:
+            self.abort()
+            raise
+        except Exception as error:
+            if is_throttling(error):
+                self.abort()
+                raise ProviderFailure(FailureKind.RATE_LIMITED, 429) from error
+            self._failure = error
 
     async def whole(self) -> Any:  # Any: litellm has no types
         self._ended = True
@@ -134,7 +155,7 @@ class LitellmChat:
 
     async def chunks(self) -> AsyncIterator[Any]:  # Any: litellm has no types
         try:
-            async for chunk in self._response:
+            async for chunk in self._all():
                 self._note_usage()
                 if any(choice.finish_reason for choice in chunk.choices):
                     self._require_finished()
@@ -145,6 +166,14 @@ class LitellmChat:
             raise ProviderFailure(FailureKind.LOST) from error
         finally:
             self.abort()
+
+    async def _all(self) -> AsyncIterator[Any]:  # Any: litellm has no types
+        if self._failure is not None:
+            raise self._failure
+        if self._first is not None:
+            yield self._first
+            async for chunk in self._response:
+                yield chunk
 
     def reported(self) -> TokenCounts | None:
         return self._reported

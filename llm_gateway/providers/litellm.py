@@ -107,7 +107,10 @@ class LitellmProvider:
             if opened:  # only what was answered with 200 is noted: the provider did the work, and it cannot be read
                 raise ProviderFailure(FailureKind.UNUSABLE) from error
             raise failure_of(error, call.body) from error
-        return LitellmChat(response, opened, self._tasks)
+        source = LitellmChat(response, opened, self._tasks)
+        if call.stream:
+            await source.begin()
+        return source
 
     async def _embeddings(self, litellm: Litellm, call: ProviderCall) -> TranslatedAnswer:
         fields = translatable_fields("embeddings", call.body)

@@ -37,6 +37,12 @@ def failure_of(error: Exception, body: dict[str, Any]) -> ProviderFailure:  # An
     return failure_from_answer(status, _headers(error), raw, sent=body)
 
 
+def is_throttling(error: Exception) -> bool:
+    """True when what litellm raised within a stream stands for a 429."""
+    first = getattr(error, "original_exception", None)
+    return any(getattr(one, "status_code", None) == 429 for one in (error, first))
+
+
 def _status(error: Exception) -> int | None:
     """The status that the provider answered with, or with which litellm refused the request before it was sent.
 

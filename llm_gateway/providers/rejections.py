@@ -29,6 +29,7 @@ _KIND_OF_STATUS: Final[Mapping[int, FailureKind]] = {
     413: FailureKind.REJECTED,
     415: FailureKind.REJECTED,
     422: FailureKind.REJECTED,
+    424: FailureKind.BROKEN,  # Bedrock, of a model that failed
     429: FailureKind.RATE_LIMITED,
     503: FailureKind.OVERLOADED,
     529: FailureKind.OVERLOADED,

@@ -254,7 +254,10 @@ def _chat_body(chat: dict[str, Any], call: ProviderCall) -> dict[str, Any]:  # A
 
 
 def _openai_chunk(chunk: dict[str, Any]) -> dict[str, Any]:  # Any: JSON
-    """The chunk as OpenAI sends it: usage stands in a chunk of its own, which has no choices."""
+    """The chunk as OpenAI sends it: usage stands in a chunk of its own, which has no choices, and without a price."""
+    chunk.pop("provider_specific_fields", None)
+    if isinstance(chunk.get("usage"), dict):
+        chunk["usage"].pop("cost", None)
     for choice in chunk["choices"]:
         choice.get("delta", {}).pop("provider_specific_fields", None)
     if "usage" in chunk and not any(choice.get("delta") or choice.get("finish_reason") for choice in chunk["choices"]):
