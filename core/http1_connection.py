@@ -14,6 +14,8 @@ _MAX_HEADER_BYTES: Final = 64 * 1024  # also of trailers and chunk extensions be
 # More than this is not taken off the socket before the reader has read: a slow client slows its provider down.
 _READ_AHEAD_BYTES: Final = 256 * 1024
 _MAX_INFLATED_BYTES: Final = 1024 * 1024  # a piece
+# A body up to here is copied behind its head, which costs less than a second piece to write.
+_COPIED_BODY_BYTES: Final = 64 * 1024
 
 
 class ConnectionLost(Exception):
@@ -76,6 +78,7 @@ class Connection(asyncio.Protocol):
         self._waiter: asyncio.Future[None] | None = None
         self._complete = False
         self._ends_with_connection = False
+        self._said_farewell = False
         self._may_be_kept = False
         self._error: Exception | None = None
         self._busy = False
@@ -86,7 +89,7 @@ class Connection(asyncio.Protocol):
             raise ConnectionLost
         self._reset()
         self._busy = True
-        if len(body) < _MAX_HEADER_BYTES:
+        if len(body) < _COPIED_BODY_BYTES:
             self._transport.write(head + body)
         else:
             self._transport.writelines((head, body))
@@ -175,9 +178,17 @@ class Connection(asyncio.Protocol):
             self._transport.pause_reading()
         self._wake()
 
+    def eof_received(self) -> None:
+        """Over TLS only after its close_notify: anybody on the way can end the TCP connection below it.
+
+        uvloop keeps to that; asyncio's own loop takes either for an end.
+        """
+        self._said_farewell = True
+
     def connection_lost(self, exc: Exception | None) -> None:
         self.is_closed = True
-        if self._answer is not None and self._ends_with_connection and exc is None and self._error is None:
+        is_end = self._ends_with_connection and self._said_farewell and exc is None
+        if self._answer is not None and is_end and self._error is None:
             self._complete = True
         elif not self._complete:
             self._error = self._error or exc or ConnectionLost("closed by the server")

@@ -2,7 +2,10 @@
 
 import asyncio
 import gzip
+import os
+import socket
 import ssl
+import struct
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -380,6 +383,51 @@ async def test_tls_is_verified(tls_files: tuple[Path, Path]) -> None:
             with pytest.raises(CannotConnect) as refused:
                 await ask(http, server)
             assert isinstance(refused.value.__cause__, ssl.SSLCertVerificationError)
+
+
+BEGUN = b"HTTP/1.1 200 OK\r\n"
+
+
+def ends_tls(how: str, raw: bytes) -> Callable[[Server, asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]:
+    """Answers, and ends the connection with TLS's close_notify, without it, or with a reset."""
+
+    async def play(server: Server, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await server.request(reader)
+        writer.write(raw)
+        await writer.drain()
+        if how == "reset":
+            underneath = socket.socket(fileno=os.dup(writer.get_extra_info("socket").fileno()))
+            underneath.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            underneath.close()
+        if how != "close_notify":
+            writer.transport.abort()
+
+    return play
+
+
+@pytest.mark.parametrize("how", ["close_notify", "no close_notify", "reset"])
+@pytest.mark.parametrize(
+    "raw",
+    [
+        BEGUN + b"content-length: 9\r\n\r\nhello",
+        BEGUN + b"transfer-encoding: chunked\r\n\r\n5\r\nhello\r\n",
+        BEGUN + b"\r\nhello",
+    ],
+    ids=["sized", "chunked", "until the end"],
+)
+async def test_over_tls_a_body_that_was_cut_is_never_taken_for_a_whole_one(
+    raw: bytes, how: str, tls_files: tuple[Path, Path]
+) -> None:
+    certificate, key = tls_files
+    server_side = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    server_side.load_cert_chain(certificate, key)
+    client_side = ssl.create_default_context(cafile=str(certificate))
+    async with serving(ends_tls(how, raw), tls=server_side) as server, client(tls_context=client_side) as http:
+        if how == "close_notify" and raw == BEGUN + b"\r\nhello":
+            assert await whole(await ask(http, server)) == b"hello"
+            return
+        with pytest.raises(ConnectionLost):
+            await whole(await ask(http, server))
 
 
 @pytest.fixture(scope="module")
