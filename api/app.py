@@ -15,7 +15,6 @@ from api.health.routes import ROUTER as HEALTH
 from api.health.service import Readiness, supabase_checks
 from api.http.body import StrictRequest
 from api.http.caller import provide_caller, require_caller
-from api.http.cors import Cors
 from api.http.errors import EXCEPTION_HANDLERS
 from api.http.flood import FloodGuard
 from api.http.methods import AllMethods
@@ -31,6 +30,7 @@ from api.supabase.auth import SupabaseAuth
 from api.usage.routes import ROUTER as USAGE
 from api.workspaces.routes import ROUTER as WORKSPACES
 from core.asgi import AsgiApp, Edge, Scope, render_envelope
+from core.cors import Cors
 from core.errors import ButtressError
 from core.http import make_http_client
 from core.logging import configure_logging

@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-from typing import cast
+from typing import Any, cast
 
-from litestar import Litestar, Response, get
-from litestar.config.cors import CORSConfig
+from litestar import Litestar, Request, Response, get
 from litestar.datastructures import State
+from litestar.exceptions import HTTPException
 from litestar.handlers import ASGIRouteHandler, asgi
 from litestar.types import ASGIApp
 
-from core.asgi import AsgiApp, Edge
+from core.asgi import AsgiApp, Edge, Scope
+from core.cors import Cors
+from core.errors import ButtressError, MethodNotAllowed, NotFound
 from core.logging import configure_logging
 from core.redaction import protect
 from core.settings import Settings, load_settings
-from llm_gateway.callers import WORKSPACE_HEADER
 from llm_gateway.endpoints import MOUNTED_AT, render_error
 from llm_gateway.gateway import Gateway, create_gateway
 from llm_gateway.metrics_endpoint import METRICS_AT
@@ -34,17 +35,18 @@ def create_app(settings: Settings | None = None) -> AsgiApp:
         route_handlers=[*_mounts(gateway), live, ready],
         lifespan=[lambda _app: gateway.lifespan()],
         state=State({"gateway": gateway}),
-        cors_config=_cors(settings),
+        exception_handlers={NotFound.status: _nothing_here, MethodNotAllowed.status: _nothing_here},
         openapi_config=None,
         logging_config=None,
     )
-    return Edge(
+    edge = Edge(
         cast("AsgiApp", litestar),
         max_body_bytes=settings.max_body_bytes,
         production=settings.is_production,
         render_error=render_error,
         is_leaving=gateway.is_leaving,
     )
+    return Cors(edge, origins=settings.cors_origins)
 
 
 def _mounts(gateway: Gateway) -> list[ASGIRouteHandler]:
@@ -68,27 +70,16 @@ async def ready(state: State) -> Response[dict[str, str]]:
     return Response({"status": "unready", "reason": reason}, status_code=503, headers={"retry-after": "1"})
 
 
-def _cors(settings: Settings) -> CORSConfig | None:
-    if not settings.cors_origins:
-        return None
-    return CORSConfig(
-        allow_origins=list(settings.cors_origins),
-        allow_methods=["GET", "POST"],
-        allow_headers=[
-            "authorization",
-            "content-type",
-            "x-api-key",
-            WORKSPACE_HEADER,
-            "anthropic-version",
-            "anthropic-beta",
-            "x-buttress-cache",
-        ],
-        expose_headers=[
-            "x-request-id",
-            "x-buttress-call-id",
-            "x-buttress-cost-usd",
-            "x-buttress-overhead-ms",
-            "x-buttress-cache",
-            "retry-after",
-        ],
-    )
+# Any: Litestar's slots for user, auth and state, which nobody looks at here.
+def _nothing_here(request: Request[Any, Any, Any], refusal: HTTPException) -> Response[bytes]:
+    """What Litestar refuses by itself (an unknown address, a method) is said in the words of the caller's format."""
+    error: ButtressError = MethodNotAllowed()
+    if refusal.status_code == NotFound.status:
+        error = NotFound(
+            f"There is nothing here. The gateway is at {MOUNTED_AT}: that is the base URL for Anthropic's SDK, and"
+            f" {MOUNTED_AT}/v1 for OpenAI's."
+        )
+    request_id = str(request.scope["state"]["request_id"])
+    body = render_error(error, request_id, cast("Scope", request.scope))
+    headers = dict(refusal.headers or {})
+    return Response(body, status_code=error.status, headers=headers, media_type="application/json")

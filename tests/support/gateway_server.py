@@ -23,6 +23,7 @@ from tests.support.held_memory import AT_START, HELD_FILE_VARIABLE, Held, held_b
 from tests.support.stack import RunningStack, free_ports
 
 PROVIDER_KEY = "canary-provider-key-7f3a"
+PAGE = "https://app.example.com"  # whose scripts may call it
 
 # Prices in US dollars for a million tokens: 1 and 2, so a token costs 1000 and 2000 nano-dollars.
 INPUT_NANO_USD, OUTPUT_NANO_USD = 1000, 2000
@@ -306,6 +307,7 @@ def gateway_on(
             HELD_FILE_VARIABLE: str(_held_file(log_file)),
             "BUTTRESS_MODELS_FILE": str(models_file),
             "BUTTRESS_GATEWAY_PORT": str(port),
+            "BUTTRESS_CORS_ORIGINS": PAGE,
             "FAKE_PROVIDER_KEY": PROVIDER_KEY,
             **(extra_environment or {}),
         },

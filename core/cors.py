@@ -1,4 +1,7 @@
-"""Cross-origin requests: an allow-list of exact origins, compared as text; everybody else gets no permission at all."""
+"""Cross-origin requests: an allow-list of exact origins, compared as text; everybody else gets no permission at all.
+
+Both services allow the same, so that a page need not know whether the gateway runs alone.
+"""
 
 from typing import Final
 
@@ -10,7 +13,8 @@ _ALLOWED_HEADERS: Final = (
     b"x-api-key, x-buttress-workspace, x-buttress-cache, anthropic-version, anthropic-beta"
 )
 _EXPOSED_HEADERS: Final = (
-    b"etag, location, retry-after, x-request-id, x-buttress-call-id, x-buttress-cost-usd, x-buttress-cache"
+    b"etag, location, retry-after, x-request-id, request-id, "
+    b"x-buttress-call-id, x-buttress-cost-usd, x-buttress-overhead-ms, x-buttress-cache, x-buttress-model-note"
 )
 _PREFLIGHT_LIFETIME_S: Final = b"600"
 

@@ -3,8 +3,8 @@
 import httpx
 import pytest
 
-from api.http.cors import Cors
 from core.asgi import Receive, Scope, Send
+from core.cors import Cors
 
 OURS = "https://app.example.com"
 
