@@ -229,6 +229,8 @@ class Ledger(Protocol):
     async def upkeep(self) -> None:
         """The books have room for the next days, finished days are added up, what is older than is kept is gone.
 
+        So is the meter of a user, key or workspace that does not exist any more, a month or two after its last call.
+
         Call it at the start and every hour from every process: one at a time does the work, the others return at once.
         """
         ...

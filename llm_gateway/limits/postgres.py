@@ -46,6 +46,7 @@ _RENEW: Final = "select gateway.renew($1, $2)"
 _REHEARSE: Final = "select * from gateway.rehearse()"
 _REAP: Final = "select gateway.reap()"
 _UPKEEP: Final = "select gateway.upkeep()"
+_FORGET_METERS: Final = "select gateway.forget_meters()"
 
 # Nothing has happened, or what has happened is recognised: the same call may be sent again.
 _WORTH_REPEATING: Final = (
@@ -139,16 +140,18 @@ class PostgresLedger(Ledger):
         return reaped
 
     async def upkeep(self) -> None:
-        while (step := await self._upkeep_step()) is not None:
+        while (step := await self._upkeep_step(_UPKEEP)) is not None:
             log.info("books_kept", step=step)
+        if forgotten := await self._upkeep_step(_FORGET_METERS):
+            log.info("meters_forgotten", count=forgotten)
 
-    async def _upkeep_step(self) -> str | None:
+    async def _upkeep_step(self, statement: str) -> str | int | None:
         with database_errors():
             async with lend(self._pool) as connection, connection.transaction():
                 # the pool's own limit is for what somebody waits for; this may read all the calls of a day
                 await connection.execute(f"set local statement_timeout = '{UPKEEP_TIMEOUT_S}s'")
-                step: str | None = await connection.fetchval(_UPKEEP, timeout=UPKEEP_TIMEOUT_S)
-        return step
+                done: str | int | None = await connection.fetchval(statement, timeout=UPKEEP_TIMEOUT_S)
+        return done
 
     async def rehearse(self) -> bool:
         rows = await self._ask(_REHEARSE, ())

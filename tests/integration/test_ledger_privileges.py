@@ -10,7 +10,7 @@ import pytest
 from tests.support.ledger import TestLimits, new_user
 from tests.support.stack import RunningStack
 
-LEDGER = {"hold_one", "finish_one", "post", "reprice", "renew", "reap", "rehearse", "upkeep"}
+LEDGER = {"hold_one", "finish_one", "post", "reprice", "renew", "reap", "rehearse", "upkeep", "forget_meters"}
 BESIDE_IT = {"find_cached", "store_cached", "sweep_cache", "store_content", "sweep_contents", "standing"}
 CALLERS = {"find_callers", "note_use_of_keys"}
 GATEWAY_MAY_EXECUTE = LEDGER | BESIDE_IT | CALLERS

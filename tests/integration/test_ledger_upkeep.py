@@ -38,6 +38,7 @@ async def books(books_url: str) -> AsyncIterator[asyncpg.Connection]:
     await connection.execute(
         "truncate gateway.usage, gateway.usage_archive, gateway.usage_daily, gateway.holds, gateway.meters"
     )
+    await connection.execute("update gateway.bookkeeping set meters_forgotten_on = null")
     try:
         yield connection
     finally:
@@ -164,6 +165,28 @@ async def test_single_calls_are_dropped_by_age_and_their_sums_stay(books: asyncp
         assert await keep(books, NOON + 402 * DAY) == [f"dropped usage_2031031{day}" for day in (2, 3, 4)]
     finally:
         await books.execute("update gateway.bookkeeping set usage_kept_days = 400")
+
+
+async def test_meters_of_who_is_gone_are_forgotten_after_a_month_and_nobody_elses(books: asyncpg.Connection) -> None:
+    """BerriAI/litellm#29342: a table with a row for each of something that is never pruned."""
+    gone, stays, running = [await new_user(books, TestLimits()) for _ in range(3)]
+    for user_id in (gone, stays, running):
+        await call(books, user_id, NOON)
+    assert (await Clockwork(books).hold(round(NOON.timestamp() * 1_000_000), running))["verdict"] == "held"
+    await books.execute("delete from auth.users where id = any ($1)", [gone, running])
+    await books.execute("insert into gateway.meters (scope, subject_id) values ('key', $1), ('workspace', $1)", gone)
+
+    async def forget(when: datetime) -> int:
+        return int(await books.fetchval("select gateway.forget_meters_at($1)", when))
+
+    assert await forget(datetime(2031, 4, 30, tzinfo=UTC)) == 2, "what never had a call, and is nobody's"
+    assert await forget(datetime(2031, 5, 1, tzinfo=UTC)) == 1
+    left = {row[0] for row in await books.fetch("select subject_id from gateway.meters")}
+    assert left == {stays, running}
+    await books.execute("update gateway.meters set in_flight = 0 where subject_id = $1", running)
+    assert await forget(datetime(2031, 5, 1, 23, tzinfo=UTC)) == 0, "once a day"
+    assert await forget(datetime(2031, 5, 2, tzinfo=UTC)) == 1
+    assert (await reported(books))[NOON.date()] == (3, 21, 300), "what they spent stays"
 
 
 async def test_many_at_once_add_a_day_up_once_while_calls_go_on(books_url: str, books: asyncpg.Connection) -> None:
