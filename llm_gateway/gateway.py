@@ -113,7 +113,8 @@ class Gateway:
             return "The gateway is shutting down."
         try:
             await self._pipeline.ledger.reap()
-            self._limits_seen = self._limits_seen or await self._pipeline.ledger.rehearse()
+            if not self._limits_seen:  # whoever asks may have less patience than a cold connection takes
+                await asyncio.shield(self._see_limits(self._pipeline.ledger))
         except NotEnforced as error:
             log.exception("limits_not_enforced")
             return error.message
@@ -121,6 +122,9 @@ class Gateway:
             log.warning("gateway_database_down", reason=_first_cause(error))
             return "The gateway's database cannot be reached."
         return None
+
+    async def _see_limits(self, ledger: Ledger) -> None:
+        self._limits_seen = await ledger.rehearse()
 
     async def _sample(self) -> None:
         """The figures that nobody counts as they change are as they are now."""

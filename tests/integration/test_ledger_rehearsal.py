@@ -5,6 +5,7 @@ LiteLLM#27381: a limiter that was made and never registered, so that a budget wa
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Final, get_args
@@ -109,3 +110,34 @@ async def test_a_gateway_whose_limits_do_not_refuse_is_never_ready(stack: Runnin
         assert await gateway.unready_reason() is None
         async with forgetful(store.connection, "nano_usd_per_day"):
             assert await gateway.unready_reason() is None  # it is seen once, at the start
+
+
+class PatientLedger(MemoryLedger):
+    """The one in memory, whose rehearsal takes as long as the test likes."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.rehearsals = 0
+        self.begun, self.may_end = asyncio.Event(), asyncio.Event()
+
+    async def rehearse(self) -> bool:
+        self.rehearsals += 1
+        self.begun.set()
+        await self.may_end.wait()
+        return await super().rehearse()
+
+
+async def test_who_does_not_wait_for_it_finds_it_done_the_next_time(stack: RunningStack) -> None:
+    """A health check of 200 ms on a machine where a cold connection takes longer would never be told yes."""
+    ledger = PatientLedger()
+    gateway = create_gateway(load_settings(stack.environment()), ledger=ledger)
+    async with gateway.lifespan():
+        impatient = asyncio.create_task(gateway.unready_reason())
+        await ledger.begun.wait()
+        impatient.cancel()
+        await asyncio.wait({impatient})
+        ledger.may_end.set()
+        for _ in range(3):  # turns of the loop, in which it ends
+            await asyncio.sleep(0)
+        assert await gateway.unready_reason() is None
+        assert ledger.rehearsals == 1
