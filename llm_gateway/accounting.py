@@ -221,6 +221,11 @@ class Most:
     service: str | None = None
 
 
+def may_be_given(asked: str | None, unasked_service: str | None) -> set[str | None]:
+    """The services that a call may get: the ordinary one, what it asks for, and what the account gets unasked."""
+    return {None, asked, unasked_service if asked in {None, "auto"} else None}
+
+
 def most_nano_usd(price: Price | None, most: Most, *, unasked_service: str | None = None) -> int:
     """What to hold: no call within these bounds costs more. `unasked_service` is what a call gets that names none.
 
@@ -228,7 +233,7 @@ def most_nano_usd(price: Price | None, most: Most, *, unasked_service: str | Non
     """
     if price is None:
         raise PriceUnknown
-    asked = {most.service, unasked_service if most.service in {None, "auto"} else None, None}
+    asked = may_be_given(most.service, unasked_service)
     for service in asked:
         if not price.sells(service):
             raise ServiceUnpriced(

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from typing import Final
 
 from core.logging import get_logger
-from llm_gateway.accounting import TokenCounts, cost_nano_usd, unpriced
+from llm_gateway.accounting import TokenCounts, cost_nano_usd, may_be_given, unpriced
 from llm_gateway.limits.ledger import Outcome, Usage
 from llm_gateway.plan import Hop
 from llm_gateway.wire.answer_stream import estimate_output_tokens, grown
@@ -125,7 +125,9 @@ def _priced(hop: Hop, counts: TokenCounts, service: str | None, *, estimated: bo
         log.warning("usage_not_believable", deployment=deployment.id, tokens=counts.total, held=hop.estimate.tokens)
         return worst_case(hop, outcome=outcome)
     counts = _by_age(hop, counts)
-    may_be = {service} if service is not None else {None, hop.estimate.service, deployment.unasked_service_tier}
+    may_be = {service}
+    if service is None:
+        may_be = may_be_given(hop.estimate.service, deployment.unasked_service_tier)
     return Usage(
         counts=counts,
         cost_nano_usd=max(cost_nano_usd(deployment.price, counts, service=one) for one in may_be),

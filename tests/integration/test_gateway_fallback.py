@@ -91,3 +91,36 @@ async def test_who_lost_their_hold_on_the_way_to_a_dearer_one_is_told_so_and_cha
     assert row["state"] == "expired"
     assert row["cost_nano_usd"] == row["held_nano_usd"] > 0
     assert len([line for line in gateway.log_lines("llm_call") if line["error_code"] == "hold_lost"]) >= 1
+
+
+async def test_what_is_left_of_a_budget_decides_whether_a_dearer_one_is_asked(
+    gateway: GatewayServer, caller: Caller, database: asyncpg.Connection, fake_provider: FakeProvider
+) -> None:
+    """The dear one fits the budget, and once it was used the rest does not: it is not asked, and nothing is charged."""
+    await set_limits(database, caller, nano_usd_per_month=50_000_000)
+    fake_provider.script(Step(output_tokens=100))
+    asked = {"model": "fake/with-only-a-dear-fallback", **ASK}
+    async with gateway.http(caller) as client:
+        assert (await client.post("/chat/completions", json=asked)).status_code == 200
+        refused = await client.post("/chat/completions", json=asked)
+    assert (refused.status_code, refused.json()["error"]["code"]) == (429, "insufficient_quota")
+    assert refused.headers["x-should-retry"] == "false"
+    first, second = await usage_rows(database, caller, count=2)
+    assert first["held_nano_usd"] <= 50_000_000 < first["cost_nano_usd"] + first["held_nano_usd"]
+    assert (second["state"], second["cost_nano_usd"]) == ("voided", 0)
+    await none_held(database, caller)
+    assert fake_provider.bill().counts.requests == 1
+
+
+async def test_a_deployment_that_was_busy_hands_over_to_a_dearer_one_only_within_the_budget(
+    gateway: GatewayServer, caller: Caller, database: asyncpg.Connection, fake_provider: FakeProvider
+) -> None:
+    await set_limits(database, caller, nano_usd_per_month=ENOUGH_FOR_THE_CHEAP_NANO_USD)
+    fake_provider.script(Step(status=429, times=3))
+    async with gateway.http(caller) as client:
+        refused = await client.post("/chat/completions", json={"model": "fake/busy", **ASK})
+    assert (refused.status_code, refused.json()["error"]["code"]) == (400, "call_exceeds_limit")
+    [row] = await usage_rows(database, caller, count=1)
+    assert (row["state"], row["cost_nano_usd"]) == ("voided", 0)
+    assert {line.model for line in fake_provider.bill().lines} == {"busy"}
+    await none_held(database, caller)

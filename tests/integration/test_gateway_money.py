@@ -125,3 +125,106 @@ async def test_the_header_says_what_the_row_says(
     (row,) = await usage_rows(database, caller, count=1)
     assert row["cost_nano_usd"] == 12_000 * 1000 + 345 * 100 + 7 * 4000
     assert Decimal(response.headers["x-buttress-cost-usd"]) * 10**9 == row["cost_nano_usd"]
+
+
+AUDIO = {"type": "input_audio", "input_audio": {"data": "A" * 4000, "format": "wav"}}  # at most 101 tokens
+PDF = {"type": "document", "source": {"type": "base64", "media_type": "application/pdf", "data": "JVBERi0x"}}
+
+
+async def test_sound_is_held_and_charged_as_sound(
+    gateway: GatewayServer, caller: Caller, database: asyncpg.Connection, fake_provider: FakeProvider
+) -> None:
+    usage = {"prompt_tokens": 50, "completion_tokens": 10, "prompt_tokens_details": {"audio_tokens": 40}}
+    fake_provider.script(Step(sse=answer(usage)))
+    assert (await streamed(gateway, caller, messages=[{"role": "user", "content": [AUDIO]}]))[0] == 200
+    (row,) = await usage_rows(database, caller, count=1)
+    assert (row["cost_nano_usd"], row["estimated"]) == (10 * 1000 + 40 * 10_000 + 10 * 4000, False)
+    assert row["held_nano_usd"] > 101 * 10_000 + 100 * 4000
+    assert row["held_tokens"] > 101 + 100
+
+
+async def test_what_is_heard_without_a_price_and_files_without_a_bound_are_refused(
+    gateway: GatewayServer, caller: Caller, fake_provider: FakeProvider
+) -> None:
+    heard = [{"role": "user", "content": [AUDIO]}]
+    status, body = await streamed(gateway, caller, model="fake/chat", messages=heard)
+    assert (status, body["error"]["param"]) == (400, "messages[0].content[0]")
+    assert "Audio input has no price" in body["error"]["message"]
+    stored: dict[str, Any] = {"type": "file", "file": {"file_id": "file-1"}}  # Any: JSON
+    sent: dict[str, Any] = {"type": "file", "file": {"file_data": "data:application/pdf;base64,JVBERi0x"}}
+    for part in (stored, sent):
+        status, body = await streamed(gateway, caller, messages=[{"role": "user", "content": [part]}])
+        assert (status, body["error"]["code"]) == (400, "unsupported_content")
+    async with gateway.http(caller) as client:
+        item = {
+            "role": "user",
+            "content": [{"type": "input_file", "file_data": "data:application/pdf;base64,JVBERi0x"}],
+        }
+        refused = await client.post("/responses", json={"model": "fake/gpt", "input": [item]})
+    assert (refused.status_code, refused.json()["error"]["code"]) == (400, "unsupported_content")
+    assert fake_provider.bill().counts.requests == 0
+
+
+async def test_a_pdf_is_held_as_all_that_the_model_can_read_and_charged_as_what_it_read(
+    gateway: GatewayServer, caller: Caller, database: asyncpg.Connection, fake_provider: FakeProvider
+) -> None:
+    fake_provider.script(Step(input_tokens=3000, output_tokens=10))
+    asked = {"model": "fake/claude", "max_tokens": 200, "messages": [{"role": "user", "content": [PDF]}]}
+    async with gateway.http(caller) as client:
+        assert (await client.post("/messages", json=asked)).status_code == 200
+    (row,) = await usage_rows(database, caller, count=1)
+    assert (row["held_tokens"], row["held_nano_usd"]) == (8192 + 200, 8192 * 1000 + 200 * 2000)
+    assert (row["cost_nano_usd"], row["estimated"]) == (3000 * 1000 + 10 * 2000, False)
+    await set_limits(database, caller, tokens_per_minute=8000)  # less than a PDF may have
+    async with gateway.http(caller) as client:
+        refused = await client.post("/messages", json=asked)
+    assert (refused.status_code, fake_provider.bill().counts.requests) == (400, 1)
+
+
+RESPONSE_USAGE = {"input_tokens": 100, "output_tokens": 10}
+CHAT_USAGE = {"prompt_tokens": 100, "completion_tokens": 10}
+NORMAL = 100 * 1000 + 10 * 2000
+
+
+@pytest.mark.parametrize("endpoint", ["chat", "responses"])
+@pytest.mark.parametrize(
+    ("asked", "given", "nano_usd", "dearest"),
+    [
+        (None, "default", NORMAL, 4000),  # the account's setting may make it priority
+        (None, "priority", 2 * NORMAL, 4000),
+        (None, None, 2 * NORMAL, 4000),  # whoever does not say what it gave may have given the dearest
+        ("auto", "flex", NORMAL // 2, 4000),
+        ("flex", "flex", NORMAL // 2, 2000),
+        ("flex", "default", NORMAL, 2000),  # there was no room for it
+        ("flex", None, NORMAL, 2000),
+        ("priority", "default", NORMAL, 4000),
+        ("priority", "tomorrow's", 2 * NORMAL, 4000),  # a word that nobody knows
+    ],
+)
+async def test_a_call_costs_the_service_that_was_given_and_holds_the_dearest_that_may_be(  # noqa: PLR0917
+    endpoint: str,
+    asked: str | None,
+    given: str | None,
+    nano_usd: int,
+    dearest: int,
+    gateway: GatewayServer,
+    caller: Caller,
+    database: asyncpg.Connection,
+    fake_provider: FakeProvider,
+) -> None:
+    wish = {} if asked is None else {"service_tier": asked}
+    told = {} if given is None else {"service_tier": given}
+    if endpoint == "chat":
+        fake_provider.script(Step(sse=answer(CHAT_USAGE, **told)))
+        assert (await streamed(gateway, caller, model="fake/tiers", **wish))[0] == 200
+    else:
+        done = {"response": {"output": [], "status": "completed", "usage": RESPONSE_USAGE, **told}}
+        event = orjson.dumps({"type": "response.completed", **done}).decode()
+        fake_provider.script(Step(sse=f"event: response.completed\ndata: {event}\n\n"))
+        body = {"model": "fake/tiers", "input": "Hi.", "max_output_tokens": 100, "stream": True, **wish}
+        async with gateway.http(caller) as client:
+            assert (await client.post("/responses", json=body)).status_code == 200
+    (row,) = await usage_rows(database, caller, count=1)
+    assert (row["cost_nano_usd"], row["estimated"]) == (nano_usd, given == "tomorrow's")
+    prompt_tokens = row["held_tokens"] - 100
+    assert row["held_nano_usd"] == prompt_tokens * dearest // 2 + 100 * dearest

@@ -90,6 +90,24 @@ model = "gpt-5-mini"
 price_usd_per_million_tokens = {{ input = 1, output = 2 }}
 
 [[models]]
+name = "fake/tiers"
+description = "Three services, and an account that gets the dearest one unasked."
+context_window = 100_000
+max_output_tokens = 256
+
+[[models.deployments]]
+provider = "openai"
+base_url = "{url}/v1"
+api_key_env = "FAKE_PROVIDER_KEY"
+model = "scripted"
+unasked_service_tier = "priority"
+price_usd_per_million_tokens = {{ input = 1, output = 2 }}
+price_tiers_usd_per_million_tokens = [
+    {{ service_tier = "priority", input = 2, output = 4 }},
+    {{ service_tier = "flex", input = 0.5, output = 1 }},
+]
+
+[[models]]
 name = "fake/impatient"
 context_window = 8192
 max_output_tokens = 256
@@ -193,6 +211,17 @@ fallbacks = ["fake/dear"]
 [[models.deployments]]
 base_url = "{refused_url}/v1"
 model = "scripted"
+price_usd_per_million_tokens = {{ input = 1, output = 2 }}
+
+[[models]]
+name = "fake/busy"
+context_window = 8192
+max_output_tokens = 256
+fallbacks = ["fake/dear"]
+
+[[models.deployments]]
+base_url = "{url}/v1"
+model = "busy"
 price_usd_per_million_tokens = {{ input = 1, output = 2 }}
 
 [[models]]
