@@ -6,6 +6,7 @@ BUTTRESS_GATEWAY_HOST (127.0.0.1), BUTTRESS_GATEWAY_PORT (8001), BUTTRESS_GATEWA
 from __future__ import annotations
 
 import os
+import socket
 import sys
 
 from granian.constants import HTTPModes, Interfaces, Loops
@@ -32,21 +33,38 @@ def main() -> int:
         load_catalog(settings.models_file, os.environ)
         load_hooks(settings.content_hooks)
         Times.from_environment(os.environ).require_stop_within(_KILL_AFTER_S)
+        host = os.environ.get("BUTTRESS_GATEWAY_HOST", "127.0.0.1")
         port = int(os.environ.get("BUTTRESS_GATEWAY_PORT", "8001"))
+        _require_free(host, port)
         workers = int(os.environ.get("BUTTRESS_GATEWAY_WORKERS", "1"))
     except (SettingsInvalid, CatalogInvalid, ValueError) as error:
         sys.stderr.write(f"{error}\n")
         return 2
     with shared_between_workers(workers):
-        _serve(port, workers)
+        _serve(host, port, workers)
     return 0
 
 
-def _serve(port: int, workers: int) -> None:
+def _require_free(host: str, port: int) -> None:
+    """It can be listened there: granian itself would say so with a backtrace. Raises: ValueError with a sentence."""
+    try:
+        family, kind, protocol, _, address = socket.getaddrinfo(
+            host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )[0]
+        with socket.socket(family, kind, protocol) as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind(address)
+    except (OSError, OverflowError) as error:
+        raise ValueError(
+            f"Nothing can listen on {host}:{port} (BUTTRESS_GATEWAY_HOST, BUTTRESS_GATEWAY_PORT): {error}."
+        ) from error
+
+
+def _serve(host: str, port: int, workers: int) -> None:
     Server(
         "llm_gateway.app:create_app",
         factory=True,
-        address=os.environ.get("BUTTRESS_GATEWAY_HOST", "127.0.0.1"),
+        address=host,
         port=port,
         interface=Interfaces.ASGI,
         loop=Loops.uvloop,

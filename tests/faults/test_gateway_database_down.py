@@ -136,7 +136,14 @@ async def test_a_stop_does_not_wait_for_a_database_that_is_away(
 ) -> None:
     fake_provider.script(Step(output_tokens=90, hold_after_chunks=5))
     environment = {**behind(stack, gate), "BUTTRESS_GATEWAY_GRACE_S": "0.5"}
-    with gateway_on(stack, fake_provider, name="leaves-alone", wait=False, extra_environment=environment) as server:
+    with gateway_on(
+        stack,
+        fake_provider,
+        name="leaves-alone",
+        models_toml=NATIVE_MODELS_TOML,
+        wait=False,
+        extra_environment=environment,
+    ) as server:
         await server.ready()
         async with server.http(caller) as client, client.stream("POST", "/chat/completions", json=STREAM) as response:
             await fake_provider.wait_for(held=1)

@@ -6,8 +6,10 @@ import os
 import signal
 from collections.abc import Iterator
 
+import anthropic
 import asyncpg
 import httpx
+import openai
 import pytest
 
 from stack.processes import group_members
@@ -21,15 +23,27 @@ from tests.support.stack import RunningStack
 
 STREAM = {"model": "fake/chat", "stream": True, "messages": [{"role": "user", "content": "Tell me."}]}
 GRACE_S = 1
+RESPONSES = """
+[[models]]
+name = "fake/responses"
+context_window = 8192
+max_output_tokens = 256
+endpoints = ["responses"]
+
+[[models.deployments]]
+base_url = "{url}/v1"
+native = ["responses"]
+model = "scripted"
+price_usd_per_million_tokens = {{ input = 1, output = 2 }}
+"""
 
 
 @pytest.fixture
 def leaving(stack: RunningStack, fake_provider: FakeProvider) -> Iterator[GatewayServer]:
     """A gateway of its own for a test that ends it, with a short grace period."""
     environment = {"BUTTRESS_GATEWAY_GRACE_S": str(GRACE_S)}
-    with gateway_on(
-        stack, fake_provider, name="leaving", models_toml=NATIVE_MODELS_TOML, extra_environment=environment
-    ) as server:
+    models = NATIVE_MODELS_TOML + RESPONSES
+    with gateway_on(stack, fake_provider, name="leaving", models_toml=models, extra_environment=environment) as server:
         yield server
 
 
@@ -78,6 +92,46 @@ async def test_streams_that_do_not_end_get_an_error_event_and_are_settled(
     await fake_provider.wait_for(client_gone=8)
     rows = await usage_rows(database, caller, count=8)
     assert {(row["outcome"], row["output_tokens"], row["estimated"]) for row in rows} == {("cut", 5, True)}
+    await none_held(database, caller)
+
+
+async def test_streams_of_the_other_formats_end_with_the_error_that_their_sdks_raise(
+    leaving: GatewayServer, caller: Caller, database: asyncpg.Connection, fake_provider: FakeProvider
+) -> None:
+    fake_provider.script(Step(output_tokens=90, hold_after_chunks=5, times=0))
+
+    async def read_response(client: openai.AsyncOpenAI) -> openai.APIError:
+        with pytest.raises(openai.APIError) as told:
+            async for _ in await client.responses.create(
+                model="fake/responses", input="Tell me.", max_output_tokens=200, stream=True
+            ):
+                pass
+        return told.value
+
+    async def read_message(client: anthropic.AsyncAnthropic) -> anthropic.APIStatusError:
+        with pytest.raises(anthropic.APIStatusError) as told:
+            async for _ in await client.messages.create(
+                model="fake/claude", messages=[{"role": "user", "content": "Tell me."}], max_tokens=200, stream=True
+            ):
+                pass
+        return told.value
+
+    async with leaving.sdk(caller) as openais, leaving.anthropic(caller) as anthropics:
+        response = asyncio.create_task(read_response(openais))
+        message = asyncio.create_task(read_message(anthropics))
+        await fake_provider.wait_for(held=2)
+        leaving.terminate()
+        assert (await response).code == "shutting_down"
+        told = (await message).body
+        assert isinstance(told, dict)
+        assert (told["error"]["type"], told["error"]["details"]) == (
+            "overloaded_error",
+            {"error_code": "shutting_down"},
+        )
+    await ended(leaving)
+    rows = await usage_rows(database, caller, count=2)
+    assert {(row["outcome"], row["output_tokens"], row["estimated"]) for row in rows} == {("cut", 5, True)}
+    assert {row["endpoint"] for row in rows} == {"responses", "messages"}
     await none_held(database, caller)
 
 

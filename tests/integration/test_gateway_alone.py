@@ -1,6 +1,7 @@
 """`python -m llm_gateway`: what it says when it cannot start, and what it answers beside the calls."""
 
 import os
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -39,6 +40,15 @@ def test_with_a_wrong_catalogue_it_names_what_is_wrong(stack: RunningStack, tmp_
     assert ended.returncode == 2
     assert "models[0] (a).context_window: field required" in ended.stderr
     assert "models[0] (a).deployments: field required" in ended.stderr
+    assert "Traceback" not in ended.stderr
+
+
+def test_on_a_port_that_is_taken_it_says_so(stack: RunningStack) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        ended = run({**stack.environment(), "BUTTRESS_GATEWAY_PORT": str(port)})
+    assert ended.returncode == 2
+    assert f"127.0.0.1:{port} (BUTTRESS_GATEWAY_HOST, BUTTRESS_GATEWAY_PORT): " in ended.stderr
     assert "Traceback" not in ended.stderr
 
 

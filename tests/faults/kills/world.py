@@ -132,7 +132,8 @@ class World:
         try:
             await self.start(gateway)
         except (AssertionError, PartFailed) as error:
-            self.faults.append(f"{gateway.name} did not start: {error}{log_tail(gateway.running.log_file)}")
+            await _tell_what_it_does(gateway)
+            self.faults.append(f"{gateway.name} did not start: {error}{log_tail(gateway.running.log_file, lines=120)}")
         self.standing_by.put_nowait(gateway)
 
     async def terminate_backends(self) -> None:
@@ -176,6 +177,13 @@ class World:
                         self.overdue_s = max(self.overdue_s, overdue_s or 0.0)
                         await asyncio.sleep(0.25)
             await asyncio.sleep(0.1)
+
+
+async def _tell_what_it_does(gateway: Gateway) -> None:
+    """The log of a gateway that hangs ends with what each of its threads does (tests/support/at_start)."""
+    for pid in group_members(gateway.running.child.process.pid):
+        os.kill(pid, signal.SIGUSR1)
+    await asyncio.sleep(1.0)  # nothing tells when they have written
 
 
 @asynccontextmanager

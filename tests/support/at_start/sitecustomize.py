@@ -1,9 +1,12 @@
-"""Imported by Python itself at the start of a process that tests look into: on SIGUSR2 it says what it holds.
+"""Imported by Python itself at the start of a process that tests look into.
+
+On SIGUSR1 it writes to its log what each thread does; on SIGUSR2 it says what it holds, into a file.
 
 Memory that is free but not given back to the system is given back first, as far as glibc's allocator has it.
 """
 
 import ctypes
+import faulthandler
 import gc
 import json
 import os
@@ -47,3 +50,4 @@ def _say_what_is_held(_number: int, _frame: FrameType | None) -> None:
 
 if "BUTTRESS_TEST_HELD_FILE" in os.environ:
     signal.signal(signal.SIGUSR2, _say_what_is_held)
+    faulthandler.register(signal.SIGUSR1)
