@@ -4,6 +4,7 @@ import asyncio
 import re
 import time
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from datetime import datetime
 from urllib.parse import urlsplit
 
@@ -38,6 +39,26 @@ def behind(stack: RunningStack, gate: TcpGate) -> dict[str, str]:
     }
 
 
+@asynccontextmanager
+async def gateway_behind(
+    gate: TcpGate, stack: RunningStack, provider: FakeProvider, *, name: str, **environment: str
+) -> AsyncIterator[GatewayServer]:
+    """A gateway whose database is behind the gate. The gate is in this loop, which goes on while the gateway ends."""
+    running = gateway_on(
+        stack,
+        provider,
+        name=name,
+        models_toml=NATIVE_MODELS_TOML,
+        wait=False,
+        extra_environment={**behind(stack, gate), **environment},
+    )
+    server = running.__enter__()
+    try:
+        yield server
+    finally:
+        await asyncio.to_thread(running.__exit__, None, None, None)
+
+
 @pytest.fixture
 async def gate(stack: RunningStack) -> AsyncIterator[TcpGate]:
     """What stands between the gateway and its database."""
@@ -51,15 +72,8 @@ async def gate(stack: RunningStack) -> AsyncIterator[TcpGate]:
 async def cut_off(stack: RunningStack, gate: TcpGate, fake_provider: FakeProvider) -> AsyncIterator[GatewayServer]:
     """A gateway whose database is behind the gate."""
     fake_provider.reset()
-    environment = {**behind(stack, gate), "BUTTRESS_METRICS_TOKEN": METRICS_TOKEN}
-    with gateway_on(
-        stack,
-        fake_provider,
-        name="cut-off",
-        models_toml=NATIVE_MODELS_TOML,
-        wait=False,
-        extra_environment=environment,
-    ) as server:
+    environment = {"BUTTRESS_METRICS_TOKEN": METRICS_TOKEN}
+    async with gateway_behind(gate, stack, fake_provider, name="cut-off", **environment) as server:
         await server.ready()
         yield server
 
@@ -135,15 +149,8 @@ async def test_a_stop_does_not_wait_for_a_database_that_is_away(
     stack: RunningStack, gate: TcpGate, caller: Caller, database: asyncpg.Connection, fake_provider: FakeProvider
 ) -> None:
     fake_provider.script(Step(output_tokens=90, hold_after_chunks=5))
-    environment = {**behind(stack, gate), "BUTTRESS_GATEWAY_GRACE_S": "0.5"}
-    with gateway_on(
-        stack,
-        fake_provider,
-        name="leaves-alone",
-        models_toml=NATIVE_MODELS_TOML,
-        wait=False,
-        extra_environment=environment,
-    ) as server:
+    environment = {"BUTTRESS_GATEWAY_GRACE_S": "0.5"}
+    async with gateway_behind(gate, stack, fake_provider, name="leaves-alone", **environment) as server:
         await server.ready()
         async with server.http(caller) as client, client.stream("POST", "/chat/completions", json=STREAM) as response:
             await fake_provider.wait_for(held=1)
@@ -166,15 +173,7 @@ async def test_a_gateway_that_starts_without_its_database_serves_once_it_is_ther
     stack: RunningStack, gate: TcpGate, caller: Caller, fake_provider: FakeProvider
 ) -> None:
     await gate.shut()
-    environment = behind(stack, gate)
-    with gateway_on(
-        stack,
-        fake_provider,
-        name="early",
-        models_toml=NATIVE_MODELS_TOML,
-        wait=False,
-        extra_environment=environment,
-    ) as server:
+    async with gateway_behind(gate, stack, fake_provider, name="early") as server:
         await server.answers("/health/live", 200)
         await server.answers("/health/ready", 503)
         await gate.open()
