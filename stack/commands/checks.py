@@ -13,7 +13,7 @@ from stack.errors import StackError
 
 _LEAST_COVERED_PERCENT = 85
 # A file's tests stay together in one of several processes, each with a stack of its own: most of their time is
-# waiting. In the order they are found in, long files do not come last (docs/decisions/0130).
+# waiting. In the tests' own order, long files do not come last (docs/decisions/0130).
 # A process that a hanging fixture ended (docs/decisions/0158) is not replaced: its file would hang the next one, too.
 _IN_PARALLEL = (
     *("-n", str(min((os.cpu_count() or 1) + 1, 8)), "--max-worker-restart", "0"),
