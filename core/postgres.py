@@ -84,7 +84,7 @@ async def open_pool(
     return pool
 
 
-async def close_pool(pool: asyncpg.Pool[asyncpg.Record], *, timeout_s: float = 5.0) -> None:
+async def close_pool(pool: asyncpg.Pool[asyncpg.Record], *, timeout_s: float = 1.0) -> None:
     """Every connection is closed: politely within `timeout_s`, forcibly after."""
     try:
         async with asyncio.timeout(timeout_s):

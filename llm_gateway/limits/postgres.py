@@ -243,17 +243,20 @@ class PostgresLedger(Ledger):
             if await _happens_within(self._closing, delay_s) or await self._undone(request_id, attempt):
                 break
         # Found (then this only says so again), stopping, or out of time: now, and when no statement can be running.
-        if not await self._undone(request_id, attempt):
+        undone = await self._undone(request_id, attempt)
+        if undone is None and self._closing.is_set():
+            log.info("lost_hold_left_to_its_lease", request_id=request_id)
+        elif not undone:
             await asyncio.sleep(DEADLINE_S)
             if not await self._undone(request_id, attempt):
                 log.info("lost_hold_not_found", request_id=request_id)
 
-    async def _undone(self, request_id: str, attempt: UUID) -> bool:
-        """The hold is finished; False where there is none (yet), or nobody to ask."""
+    async def _undone(self, request_id: str, attempt: UUID) -> bool | None:
+        """The hold is finished; False where there is none (yet), None where nobody answers."""
         try:
             return await self._void(request_id, attempt) != "unknown"
         except ButtressError:
-            return False
+            return None
 
 
 def _columns(postings: list[Posting], number: int) -> list[list[object]]:
