@@ -94,7 +94,7 @@ class Gateway:
             shutdown = Shutdown(pipeline)
             parts.callback(when_told_to_stop(shutdown.begin))
             if self._times.lame_duck:
-                when_told_to_leave(shutdown.announce, self._times.lame_duck)
+                when_told_to_leave(shutdown.lame_duck)
             await parts.enter_async_context(_upkeep(pipeline, self._sample, self._sweep))
             parts.push_async_callback(shutdown.finish)
             self._pipeline, self._endpoints = pipeline, Endpoints(pipeline)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import signal
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
 from contextlib import suppress
 from types import FrameType
 from typing import Final
@@ -21,6 +21,9 @@ KEEP_BOOKS_EVERY_S: Final = 3600.0
 # A stopping gateway waits for its calls to be settled, but not for a ledger that has been silent for so long.
 _SILENT_S: Final = 1.8
 _LISTEN_EVERY_S: Final = 0.3
+# Whoever sends one request after the other has sent the next by then.
+_TELL_S: Final = 1.0
+_LOOK_EVERY_S: Final = 0.1
 
 
 async def every(
@@ -56,6 +59,7 @@ class Shutdown:
         self._ending: asyncio.TimerHandle | None = None
         self._listening: asyncio.Task[None] | None = None
         self._heard_s = 0.0  # when the ledger answered last
+        self._grace_left_s = pipeline.times.grace
 
     def announce(self) -> None:
         """Everything is served, and everybody is told to call elsewhere. More than once does no harm."""
@@ -63,13 +67,32 @@ class Shutdown:
             self._pipeline.leaving = True
             log.info("gateway_leaving", calls=len(self._pipeline.calls))
 
+    async def lame_duck(self) -> None:
+        """Announced, and waited for everybody who could not be told: docs/decisions/0156.
+
+        An answer that began before could not say that its connection ends with it. So when the lame duck's time is over
+        the last of these answers is waited for, within the grace period, and then a moment in which their clients are
+        told with the answer to whatever they ask next.
+        """
+        self.announce()
+        times, clock = self._pipeline.times, asyncio.get_running_loop().time
+        unwarned = frozenset(self._pipeline.calls)
+        end_s = clock() + times.lame_duck + times.grace
+        tell_s = min(_TELL_S, times.grace)
+        await asyncio.sleep(times.lame_duck)
+        if unwarned & self._pipeline.calls:
+            while unwarned & self._pipeline.calls and clock() < end_s - tell_s:  # noqa: ASYNC110  (calls end anywhere)
+                await asyncio.sleep(_LOOK_EVERY_S)
+            await asyncio.sleep(tell_s)
+            self._grace_left_s = max(0.0, end_s - clock())
+
     def begin(self) -> None:
         """New calls are refused; running ones have the grace period. More than once does no harm."""
         self.announce()
         if self._ending is None:
             self._pipeline.draining = True
             log.info("gateway_draining", calls=len(self._pipeline.calls))
-            self._ending = asyncio.get_running_loop().call_later(self._pipeline.times.grace, self._interrupt_all)
+            self._ending = asyncio.get_running_loop().call_later(self._grace_left_s, self._interrupt_all)
 
     async def finish(self) -> None:
         """No call runs, and every one is settled, as far as the database let us within the time."""
@@ -138,22 +161,21 @@ def when_told_to_stop(begin: Callable[[], None]) -> Callable[[], None]:
     return take_back
 
 
-def when_told_to_leave(announce: Callable[[], None], lame_duck_s: float) -> None:
-    """From here on SIGTERM runs `announce`, and is passed on as SIGINT after `lame_duck_s`, which stops the server.
+def when_told_to_leave(lame_duck: Callable[[], Coroutine[None, None, None]]) -> None:
+    """From here on SIGTERM runs `lame_duck`, and is passed on as SIGINT at its end, which stops the server.
 
     As SIGINT, because the server's own handler of SIGTERM cannot be asked for: a loop keeps its handlers to itself. A
     second SIGTERM changes nothing (process managers send it to each process, and the server's parent sends it on);
     SIGINT itself never waits. Call it after `when_told_to_stop`. Does nothing outside the main thread.
     """
     loop = asyncio.get_running_loop()
-    told = False
+    leaving: asyncio.Task[None] | None = None
 
     def leave() -> None:
-        nonlocal told
-        if not told:
-            told = True
-            announce()
-            loop.call_later(lame_duck_s, signal.raise_signal, signal.SIGINT)
+        nonlocal leaving
+        if leaving is None:
+            leaving = loop.create_task(lame_duck(), name="lame duck")
+            leaving.add_done_callback(lambda _: signal.raise_signal(signal.SIGINT))
 
     with suppress(ValueError, RuntimeError):  # no main thread: Python delivers no signals here
         loop.add_signal_handler(signal.SIGTERM, leave)

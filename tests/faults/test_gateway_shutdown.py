@@ -188,6 +188,31 @@ async def test_a_lame_duck_serves_everything_and_tells_everybody_to_go(
         await ended(server)
 
 
+async def test_whoever_reads_a_stream_beyond_the_lame_duck_is_served_once_more_and_told_to_go(
+    stack: RunningStack, caller: Caller, fake_provider: FakeProvider
+) -> None:
+    fake_provider.script(Step(output_tokens=6, hold_after_chunks=2))
+    environment = {"BUTTRESS_GATEWAY_LAME_DUCK_S": "0.2", "BUTTRESS_GATEWAY_GRACE_S": "15"}
+    models = NATIVE_MODELS_TOML
+    with gateway_on(
+        stack, fake_provider, name="lame-duck", models_toml=models, extra_environment=environment
+    ) as server:
+        async with server.http(caller) as client:
+            async with client.stream("POST", "/chat/completions", json=STREAM) as streamed:
+                lines = streamed.aiter_lines()
+                await anext(lines)
+                await fake_provider.wait_for(held=1)
+                server.terminate()
+                await server.answers("/health/ready", 503)
+                await asyncio.sleep(0.4)  # the lame duck's own time is over, which nothing tells
+                fake_provider.release()
+                assert "data: [DONE]" in [line async for line in lines]
+            after = await client.post("/chat/completions", json={**STREAM, "stream": False})
+        assert "connection" not in streamed.headers
+        assert (after.status_code, after.headers.get("connection")) == (200, "close")
+        await ended(server)
+
+
 async def test_a_killed_gateways_holds_are_reaped_at_what_was_held(
     *,
     gateway: GatewayServer,  # which goes on, and reaps

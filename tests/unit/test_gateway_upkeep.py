@@ -247,6 +247,45 @@ async def test_upkeep_goes_on_after_outages_and_faults() -> None:
         await upkeep
 
 
+async def test_a_lame_duck_waits_for_answers_that_could_not_say_that_it_leaves(
+    catalog: Catalog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(upkeep, "_TELL_S", 0.01)
+    monkeypatch.setattr(upkeep, "_LOOK_EVERY_S", 0.005)
+    pipeline = pipeline_with(catalog, LeaseLedger())
+    pipeline.times = Times(lame_duck=0.01, grace=3600.0)
+    began_before = a_call(pipeline, "before", age_s=0.0)
+    leaving = asyncio.create_task(Shutdown(pipeline).lame_duck())
+    await asyncio.sleep(0.1)
+    a_call(pipeline, "after", age_s=0.0)  # is told, so nobody waits for it
+    assert (pipeline.leaving, pipeline.draining, leaving.done()) == (True, False, False)
+    pipeline.calls.discard(began_before)
+    async with asyncio.timeout(60):
+        await leaving
+
+
+async def test_a_lame_duck_does_not_wait_longer_than_the_grace_period(catalog: Catalog) -> None:
+    pipeline = pipeline_with(catalog, LeaseLedger())
+    pipeline.times = Times(lame_duck=0.01, grace=0.05)
+    shutdown = Shutdown(pipeline)
+
+    async def endless() -> Interruption | None:
+        call = a_call(pipeline, "endless", age_s=0.0)
+        try:
+            await asyncio.Event().wait()
+        except asyncio.CancelledError:
+            return call.interruption
+        raise AssertionError("nothing sets the event")
+
+    working = asyncio.create_task(endless())
+    await asyncio.sleep(0)
+    async with asyncio.timeout(60):
+        await shutdown.lame_duck()
+        shutdown.begin()  # as SIGINT makes it; nothing of the grace period is left
+        assert await working is Interruption.SHUTDOWN
+    await shutdown.finish()
+
+
 USED = Usage(counts=TokenCounts(input=1, output=2), cost_nano_usd=3)
 
 
