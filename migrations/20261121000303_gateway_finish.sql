@@ -54,34 +54,75 @@ begin
                 p_counts[9 * n - 3], p_counts[9 * n - 2], p_counts[9 * n - 1], p_counts[9 * n],
                 p_estimated[n], state, p_outcomes[n], p_endpoints[n], model, p_deployments[n]
             from used
+        ),
+        charged as materialized (
+            select
+                charged.scope,
+                charged.subject_id,
+                count(*) as calls,
+                array_agg(n order by n) as places,
+                array_agg(charged.end_ns order by n) as ends_ns,
+                array_agg(tokens order by n) as held_tokens,
+                sum(tokens) as all_held_tokens,
+                sum(cost_nano_usd) as all_held_nano_usd,
+                array_agg(charged.tokens_used order by n) as tokens,
+                sum(charged.tokens_used) as all_tokens,
+                sum(spent_nano_usd) as all_nano_usd
+            from used
+            cross join lateral (
+                select input_tokens + p_counts[9 * n - 7]::bigint + p_counts[9 * n - 6] + p_counts[9 * n - 5] + p_counts[9 * n - 4]
+                    + p_counts[9 * n - 3] + p_counts[9 * n - 2] + p_counts[9 * n - 1] as tokens_used
+            ) as counted
+            cross join lateral (
+                values
+                    ('user', user_id, user_tokens_end_ns, tokens_used),
+                    ('key', key_id, key_tokens_end_ns, tokens_used),
+                    ('workspace', workspace_id, workspace_tokens_end_ns, tokens_used)
+            ) as charged (scope, subject_id, end_ns, tokens_used)
+            where charged.subject_id is not null
+            group by charged.scope, charged.subject_id
+        ),
+        -- who finishes one call, as most do, needs no second look
+        moved as (
+            update gateway.meters as meter set
+                tokens_tat_ns = case
+                    when meter.tokens_limit is null then meter.tokens_tat_ns -- no rate has ever been kept
+                    when c.tokens[1] > c.held_tokens[1] then least(
+                        greatest(meter.tokens_tat_ns, v_now_ns) + (c.tokens[1] - c.held_tokens[1])::numeric
+                        * ((60000000000 + greatest(meter.tokens_limit, 1) - 1) / greatest(meter.tokens_limit, 1)),
+                        8000000000000000000
+                    )
+                    else meter.tokens_tat_ns - greatest(0, least(
+                        (c.held_tokens[1] - c.tokens[1])::numeric
+                        * ((60000000000 + greatest(meter.tokens_limit, 1) - 1) / greatest(meter.tokens_limit, 1)),
+                        c.ends_ns[1] - meter.tokens_returned_ns - v_now_ns
+                    ))
+                end,
+                tokens_returned_ns = case
+                    when meter.tokens_limit is null or c.tokens[1] > c.held_tokens[1] then meter.tokens_returned_ns
+                    else meter.tokens_returned_ns + greatest(0, least(
+                        (c.held_tokens[1] - c.tokens[1])::numeric
+                        * ((60000000000 + greatest(meter.tokens_limit, 1) - 1) / greatest(meter.tokens_limit, 1)),
+                        c.ends_ns[1] - meter.tokens_returned_ns - v_now_ns
+                    ))
+                end,
+                in_flight = meter.in_flight - 1,
+                held_tokens = meter.held_tokens - c.all_held_tokens,
+                held_nano_usd = meter.held_nano_usd - c.all_held_nano_usd,
+                day = greatest(meter.day, v_today),
+                day_tokens = case when meter.day < v_today then 0 else meter.day_tokens end + c.all_tokens,
+                day_nano_usd = case when meter.day < v_today then 0 else meter.day_nano_usd end + c.all_nano_usd,
+                month = greatest(meter.month, v_month),
+                month_nano_usd = case when meter.month < v_month then 0 else meter.month_nano_usd end + c.all_nano_usd
+            from charged as c
+            where c.calls = 1 and meter.scope = c.scope and meter.subject_id = c.subject_id
         )
-        select
-            charged.scope,
-            charged.subject_id,
-            count(*) as calls,
-            array_agg(n order by n) as places,
-            array_agg(charged.end_ns order by n) as ends_ns,
-            array_agg(tokens order by n) as held_tokens,
-            sum(tokens) as all_held_tokens,
-            sum(cost_nano_usd) as all_held_nano_usd,
-            array_agg(charged.tokens_used order by n) as tokens,
-            sum(charged.tokens_used) as all_tokens,
-            sum(spent_nano_usd) as all_nano_usd
-        from used
-        cross join lateral (
-            select input_tokens + p_counts[9 * n - 7]::bigint + p_counts[9 * n - 6] + p_counts[9 * n - 5] + p_counts[9 * n - 4]
-                + p_counts[9 * n - 3] + p_counts[9 * n - 2] + p_counts[9 * n - 1] as tokens_used
-        ) as counted
-        cross join lateral (
-            values
-                ('user', user_id, user_tokens_end_ns, tokens_used),
-                ('key', key_id, key_tokens_end_ns, tokens_used),
-                ('workspace', workspace_id, workspace_tokens_end_ns, tokens_used)
-        ) as charged (scope, subject_id, end_ns, tokens_used)
-        where charged.subject_id is not null
-        group by charged.scope, charged.subject_id
-        order by charged.scope, charged.subject_id
+        select * from charged
     loop
+        if r.calls = 1 then
+            v_states[r.places[1]] := p_states[r.places[1]];
+            continue;
+        end if;
         select scope, subject_id, tokens_tat_ns, tokens_limit, tokens_returned_ns into m
         from gateway.meters
         where scope = r.scope and subject_id = r.subject_id;

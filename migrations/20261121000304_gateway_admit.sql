@@ -432,24 +432,25 @@ begin
     end loop;
 
     if cardinality(v_admitted) > 0 then
-        for i in 1 .. cardinality(v_subjects) loop
-            continue when v_calls[i] = 0;
-            s := v_subjects[i];
-            update gateway.meters set
-                requests_tat_ns = case
-                    when s.r_limit is null then requests_tat_ns else s.r_tat_ns + v_calls[i] * s.r_unit_ns
-                end,
-                requests_limit = coalesce(s.r_limit, requests_limit),
-                tokens_tat_ns = case
-                    when s.t_limit is null then tokens_tat_ns else s.t_tat_ns + v_tokens[i] * s.t_unit_ns
-                end,
-                tokens_limit = coalesce(s.t_limit, tokens_limit),
-                tokens_returned_ns = s.t_returned_ns,
-                in_flight = in_flight + v_calls[i],
-                held_tokens = held_tokens + v_tokens[i],
-                held_nano_usd = held_nano_usd + v_nano_usd[i]
-            where scope = s.scope and subject_id = s.subject_id;
-        end loop;
+        update gateway.meters as meter set
+            requests_tat_ns = case
+                when charge.r_limit is null then meter.requests_tat_ns else charge.r_tat_ns + charge.new_calls * charge.r_unit_ns
+            end,
+            requests_limit = coalesce(charge.r_limit, meter.requests_limit),
+            tokens_tat_ns = case
+                when charge.t_limit is null then meter.tokens_tat_ns else charge.t_tat_ns + charge.new_tokens * charge.t_unit_ns
+            end,
+            tokens_limit = coalesce(charge.t_limit, meter.tokens_limit),
+            tokens_returned_ns = charge.t_returned_ns,
+            in_flight = meter.in_flight + charge.new_calls,
+            held_tokens = meter.held_tokens + charge.new_tokens,
+            held_nano_usd = meter.held_nano_usd + charge.new_nano_usd
+        from unnest(v_subjects, v_calls, v_tokens, v_nano_usd) as charge (
+            scope, subject_id, exists_still, has_plan, r_limit, r_unit_ns, r_tat_ns, r_room, t_limit, t_unit_ns, t_tat_ns,
+            t_returned_ns, t_room, f_limit, in_flight, td_limit, nd_limit, nm_limit, td_used, nd_used, nm_used,
+            held_tokens, held_nano_usd, new_calls, new_tokens, new_nano_usd
+        )
+        where charge.new_calls > 0 and meter.scope = charge.scope and meter.subject_id = charge.subject_id;
     elsif p_alone then
         -- nothing was charged, so nothing has to survive a crash, and the locks need not wait for the disk
         perform set_config('synchronous_commit', 'off', true);
