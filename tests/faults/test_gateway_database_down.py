@@ -24,6 +24,7 @@ from tests.support.stack import RunningStack, free_ports
 from tests.support.tcp_gate import TcpGate
 
 METRICS_TOKEN = "metrics-token-of-a-gateway-cut-off"
+A_SECOND_AND_A_BUSY_MACHINE_S = 3.0
 OUT_OF_REACH = {"ledger_unavailable", "callers_unavailable"}
 STREAM = {"model": "fake/chat", "stream": True, "messages": [{"role": "user", "content": "Hi."}]}
 ASK: dict[str, object] = {"model": "fake/chat", "messages": [{"role": "user", "content": "Hi."}]}
@@ -96,7 +97,7 @@ async def test_calls_are_refused_with_503_within_a_second_or_so_and_work_again_a
         for stream, credential in ((False, {}), (True, {}), (False, key.headers)):
             began_s = time.monotonic()
             answer = await client.post("/chat/completions", json={**ASK, "stream": stream}, headers=credential)
-            assert time.monotonic() - began_s < 1.5
+            assert time.monotonic() - began_s < A_SECOND_AND_A_BUSY_MACHINE_S
             assert answer.status_code == 503
             assert set(answer.json()["error"]) == {"message", "type", "param", "code"}
             assert answer.json()["error"]["code"] in OUT_OF_REACH

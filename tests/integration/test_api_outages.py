@@ -18,6 +18,8 @@ from tests.support.fake_provider import FakeProvider
 from tests.support.stack import RunningStack, free_ports
 from tests.support.tcp_gate import TcpGate, tcp_gate
 
+A_SECOND_AND_A_BUSY_MACHINE_S = 3.0
+
 
 @dataclass(frozen=True)
 class GatedStack(RunningStack):
@@ -81,11 +83,11 @@ async def test_while_supabase_is_down_every_door_says_so_at_once_and_afterwards_
         response, took_s = await asked(api, method, path, body)
         assert refusal(response) == (503, "unavailable"), path
         assert int(response.headers["retry-after"]) >= 1
-        assert took_s < 1
+        assert took_s < A_SECOND_AND_A_BUSY_MACHINE_S
     ready, took_s = await asked(api, "GET", "/health/ready")
     assert refusal(ready) == (503, "not_ready")
     assert ready.json()["error"]["details"] == {"parts": {"auth": "down", "database": "down", "gateway": "ok"}}
-    assert took_s < 1
+    assert took_s < A_SECOND_AND_A_BUSY_MACHINE_S
     assert (await api.get("/health/live")).status_code == 200
 
     await gate.open()
@@ -93,7 +95,7 @@ async def test_while_supabase_is_down_every_door_says_so_at_once_and_afterwards_
     async def serves_again() -> bool:
         return (await api.get("/v1/me")).status_code == 200 and (await api.get("/health/ready")).status_code == 200
 
-    await eventually(serves_again, timeout_s=5)
+    await eventually(serves_again)
 
 
 async def test_readiness_does_not_wait_for_a_supabase_that_hangs(api: httpx.AsyncClient, gate: TcpGate) -> None:
@@ -101,5 +103,5 @@ async def test_readiness_does_not_wait_for_a_supabase_that_hangs(api: httpx.Asyn
     answers = await asyncio.gather(*(asked(api, "GET", "/health/ready") for _ in range(5)))
     for response, took_s in answers:
         assert refusal(response) == (503, "not_ready")
-        assert took_s < 1
-    assert (await asked(api, "GET", "/health/live"))[1] < 1
+        assert took_s < A_SECOND_AND_A_BUSY_MACHINE_S
+    assert (await asked(api, "GET", "/health/live"))[1] < A_SECOND_AND_A_BUSY_MACHINE_S

@@ -27,27 +27,33 @@ def second_gateway(stack: RunningStack, fake_provider: FakeProvider) -> Iterator
         yield server
 
 
-async def test_every_answer_says_what_is_left(gateway: GatewayServer, caller: Caller) -> None:
+async def test_every_answer_says_what_is_left(
+    gateway: GatewayServer, caller: Caller, database: asyncpg.Connection
+) -> None:
+    await set_limits(database, caller, requests_per_minute=2)  # nothing comes back between two calls, however slow
     async with gateway.http(caller) as client:
         whole = await client.post("/chat/completions", json=ASK)
         streamed = await client.post("/chat/completions", json={**ASK, "stream": True})
     for response in (whole, streamed):
         assert response.status_code == 200
-        assert response.headers["x-ratelimit-limit-requests"] == "60"
+        assert response.headers["x-ratelimit-limit-requests"] == "2"
         assert DURATION.fullmatch(response.headers["x-ratelimit-reset-requests"])
         assert DURATION.fullmatch(response.headers["x-ratelimit-reset-tokens"])
         assert response.headers["x-request-id"].startswith("req_")
     assert [whole.headers["x-ratelimit-remaining-requests"], streamed.headers["x-ratelimit-remaining-requests"]] == [
-        "59",
-        "58",
+        "1",
+        "0",
     ]
 
 
-async def test_every_message_says_what_is_left_in_anthropics_words(gateway: GatewayServer, caller: Caller) -> None:
+async def test_every_message_says_what_is_left_in_anthropics_words(
+    gateway: GatewayServer, caller: Caller, database: asyncpg.Connection
+) -> None:
+    await set_limits(database, caller, requests_per_minute=2)
     ask = {"model": "fake/claude", "messages": ASK["messages"], "max_tokens": 10}
     async with gateway.http(caller) as client:
         answers = [await client.post("/messages", json={**ask, "stream": stream}) for stream in (False, True)]
-    for left, answer in zip(("59", "58"), answers, strict=True):
+    for left, answer in zip(("1", "0"), answers, strict=True):
         assert answer.status_code == 200
         for what in ("requests", "tokens"):
             assert (
