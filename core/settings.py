@@ -57,7 +57,6 @@ class Settings(BaseModel):
     metrics_token: Annotated[SecretStr, Field(min_length=16)] | None = None
     otel: bool = False
     content_hooks: tuple[str, ...] = ()
-    public_url: str = "http://127.0.0.1:8000"
     allow_plain_http: bool = False
     max_body_bytes: Annotated[int, Field(ge=1024, le=1024**3)] = 10 * 1024 * 1024
     max_json_depth: Annotated[int, Field(ge=1, le=500)] = 64
@@ -73,7 +72,7 @@ class Settings(BaseModel):
         password = urlsplit(self.gateway_database_url.get_secret_value()).password or ""
         return (*values, password, unquote(password))
 
-    @field_validator("supabase_url", "jwks_url", "llm_url", "public_url", mode="after")
+    @field_validator("supabase_url", "jwks_url", "llm_url", mode="after")
     @classmethod
     def _is_http_url(cls, value: str | None) -> str | None:
         if not value:
@@ -182,8 +181,6 @@ def _production_conflicts(values: Mapping[str, str]) -> list[str]:
         for name in secrets
         if EMBEDDED_MARKER in values.get(name, "")
     ]
-    if "public_url" not in values:
-        problems.append("BUTTRESS_PUBLIC_URL: is missing. Production must know the address its users see.")
     if values.get("allow_plain_http", "").lower() not in {"1", "true", "yes", "on"}:
         problems += [
             f"{PREFIX}{name.upper()}: must be https in production, or tokens travel in the clear. Where the network "

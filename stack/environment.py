@@ -10,12 +10,9 @@ from stack.secrets import Secrets
 def service_environment(config: StackConfig, secrets: Secrets) -> dict[str, str]:
     """Exactly the variables an API or gateway process needs, and nothing of the caller's.
 
-    With a Supabase of the caller's own, only where this stack's own parts are found, and the caller's own public URL.
+    With a Supabase of the caller's own, only where this stack's own parts are found.
     """
-    published = os.environ.get("BUTTRESS_PUBLIC_URL") if config.external_supabase else None
-    environment = {"BUTTRESS_PUBLIC_URL": published or config.api_url}
-    if config.llm_enabled:
-        environment["BUTTRESS_LLM_URL"] = config.llm_url
+    environment = {"BUTTRESS_LLM_URL": config.llm_url} if config.llm_enabled else {}
     if not config.external_supabase:
         environment |= {
             "BUTTRESS_ENV": os.environ.get("BUTTRESS_ENV") or "development",

@@ -45,7 +45,6 @@ def api_server_on(stack: RunningStack, provider_url: str, *, name: str = "api") 
     environment = {
         **stack.environment(),
         "BUTTRESS_MODELS_FILE": str(models_file),
-        "BUTTRESS_PUBLIC_URL": config.api_url,
     }
     part = replace(api.part(config, environment), name=name, log_file=stack.state_dir / "logs" / f"{name}.log")
     child = stack.family.start(part)

@@ -30,7 +30,6 @@ PROCESS_DEFAULTS = {
 }
 PRODUCTION = {
     "BUTTRESS_ENV": "production",
-    "BUTTRESS_PUBLIC_URL": "https://api.example.com",
     "BUTTRESS_SUPABASE_URL": "https://ref.supabase.co",
     "BUTTRESS_SUPABASE_PUBLISHABLE_KEY": "sb_publishable_abc",
     "BUTTRESS_JWKS_URL": "https://ref.supabase.co/auth/v1/.well-known/jwks.json",
@@ -67,9 +66,9 @@ def test_every_missing_variable_is_named_in_one_message() -> None:
 
 def test_missing_wrong_and_conflicting_variables_are_named_together() -> None:
     problems = problems_of(
-        {**PRODUCTION, "BUTTRESS_ENV": "production", "BUTTRESS_LOG_LEVEL": "LOUD", "BUTTRESS_PUBLIC_URL": ""}
+        {**PRODUCTION, "BUTTRESS_ENV": "production", "BUTTRESS_LOG_LEVEL": "LOUD", "BUTTRESS_OTEL": "perhaps"}
     )
-    assert [problem.partition(":")[0] for problem in problems] == ["BUTTRESS_LOG_LEVEL", "BUTTRESS_PUBLIC_URL"]
+    assert [problem.partition(":")[0] for problem in problems] == ["BUTTRESS_LOG_LEVEL", "BUTTRESS_OTEL"]
 
 
 def test_telemetry_without_its_library_is_named_at_start(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -184,11 +183,6 @@ def test_production_refuses_the_embedded_jwt_secret() -> None:
     environ = {**PRODUCTION, "BUTTRESS_JWKS_URL": "", "BUTTRESS_JWT_SECRET": "embedded_" + "0" * 64}
     (problem,) = problems_of(environ)
     assert problem.startswith("BUTTRESS_JWT_SECRET: is a secret of the embedded")
-
-
-def test_production_needs_a_public_address() -> None:
-    (problem,) = problems_of({name: value for name, value in PRODUCTION.items() if name != "BUTTRESS_PUBLIC_URL"})
-    assert problem.startswith("BUTTRESS_PUBLIC_URL: is missing.")
 
 
 @pytest.mark.parametrize("host", ["kong:8000", "127.0.0.1:54321", "ref.supabase.co"])

@@ -87,18 +87,7 @@ def test_supabase_of_the_callers_own_is_left_to_the_callers_environment(tmp_path
     config = load_config({"BUTTRESS_SUPABASE_URL": "https://project.example"})
     environment = service_environment(config, load_or_make_secrets(tmp_path))
     assert config.external_supabase
-    assert set(environment) == {"BUTTRESS_PUBLIC_URL", "BUTTRESS_LLM_URL"}
-
-
-def test_address_the_caller_publishes_the_api_at_is_kept_with_a_supabase_of_their_own(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("BUTTRESS_PUBLIC_URL", "https://api.example.com")
-    secrets = load_or_make_secrets(tmp_path)
-    external = load_config({"BUTTRESS_SUPABASE_URL": "https://project.example"})
-    assert service_environment(external, secrets)["BUTTRESS_PUBLIC_URL"] == "https://api.example.com"
-    embedded = free_config(tmp_path)
-    assert service_environment(embedded, secrets)["BUTTRESS_PUBLIC_URL"] == embedded.api_url
+    assert set(environment) == {"BUTTRESS_LLM_URL"}
 
 
 def test_settings_the_services_would_refuse_are_named_before_anything_starts(tmp_path: Path) -> None:
