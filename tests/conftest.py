@@ -83,6 +83,7 @@ async def caller(stack: RunningStack, database: asyncpg.Connection, fake_provide
 
 
 @pytest.fixture
-async def team(stack: RunningStack, database: asyncpg.Connection) -> Team:
-    """A workspace with a member of each role, and somebody who has nothing to do with it."""
+async def team(stack: RunningStack, database: asyncpg.Connection, fake_provider: FakeProvider) -> Team:
+    """A workspace with a member of each role, and a stranger to it; the fake provider does as it does unscripted."""
+    fake_provider.reset()
     return await make_team(stack, database)

@@ -12,7 +12,7 @@ import asyncpg
 import httpx
 import pytest
 
-from tests.support.callers import Caller, Team, make_team, new_caller
+from tests.support.callers import Caller, Team, new_caller
 from tests.support.eventually import eventually
 from tests.support.fake_provider import FakeProvider, Step, ToolCall
 from tests.support.gateway_ledger import none_held, open_holds, set_limits, usage_rows
@@ -52,12 +52,6 @@ def server(stack: RunningStack, fake_provider: FakeProvider) -> Iterator[Gateway
         stack, fake_provider, name="gateway-content", models_toml=MODELS_TOML + ALIASES, extra_environment=environment
     ) as running:
         yield running
-
-
-@pytest.fixture
-async def team(stack: RunningStack, database: asyncpg.Connection, fake_provider: FakeProvider) -> Team:
-    fake_provider.reset()
-    return await make_team(stack, database)
 
 
 async def settle_on(database: asyncpg.Connection, team: Team, **settings: object) -> None:
