@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Coroutine
+import random
+from collections.abc import AsyncGenerator, Callable, Coroutine
 from contextlib import asynccontextmanager
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final, TypeVar
@@ -40,6 +41,20 @@ _RAISED_BY_DATABASE: Final = (
 _UNAVAILABLE_CLASSES: Final = frozenset({"08", "53", "57", "28", "3D", "58"})
 _UNAVAILABLE_CODES: Final = frozenset({"25006", "55P03"})
 _CONFLICT_CODES: Final = frozenset({"40001", "40P01", "23505", "23503", "23P01"})
+
+ATTEMPTS: Final = 3
+# Nothing has happened, or the connection ended before it could be said what.
+_WORTH_REPEATING: Final = (
+    asyncpg.SerializationError,
+    asyncpg.DeadlockDetectedError,
+    asyncpg.PostgresConnectionError,
+    asyncpg.AdminShutdownError,
+    asyncpg.CrashShutdownError,
+    asyncpg.CannotConnectNowError,
+    asyncpg.InterfaceError,  # the connection was closed meanwhile …
+    asyncpg.InternalClientError,  # … or the server's farewell was read when an answer was expected
+    ConnectionError,
+)
 
 
 class ServicePool(_Pool):
@@ -109,6 +124,27 @@ async def lend(pool: asyncpg.Pool[asyncpg.Record]) -> AsyncGenerator[asyncpg.poo
         giving_back.add_done_callback(_given_back)
         raise
     await pool.release(connection)
+
+
+async def fetch_repeatable(
+    pool: asyncpg.Pool[asyncpg.Record], query: str, *arguments: object, given_up: Callable[[], bool] = lambda: False
+) -> list[asyncpg.Record]:
+    """What a statement answers that may be sent twice: it reads, or recognises what it has done already.
+
+    Sent again after a conflict or a lost connection, at most ATTEMPTS times and not when `given_up`.
+    Raises: as `error_from_postgres`.
+    """
+    attempt = 1
+    while True:
+        try:
+            with database_errors():
+                async with lend(pool) as connection:
+                    return list(await connection.fetch(query, *arguments))
+        except ButtressError as error:
+            if attempt == ATTEMPTS or given_up() or not isinstance(error.__cause__, _WORTH_REPEATING):
+                raise
+        await asyncio.sleep(random.uniform(0.005, 0.05) * attempt)  # noqa: S311 (jitter)
+        attempt += 1
 
 
 _given_back_later: set[asyncio.Task[None]] = set()  # the event loop itself holds tasks weakly

@@ -20,7 +20,7 @@ import asyncpg
 
 from core.errors import ButtressError, Unavailable
 from core.logging import get_logger
-from core.postgres import database_errors, lend
+from core.postgres import fetch_repeatable
 from llm_gateway.caller import Caller, Policy
 
 if TYPE_CHECKING:
@@ -34,19 +34,9 @@ MOST_ANSWERS: Final = 10_000
 MOST_WAITING: Final = 10_000
 QUESTIONS_AT_ONCE: Final = 2  # the size of the pool, too
 CALLERS_A_QUESTION: Final = 200
-ATTEMPTS: Final = 3
 
 _FIND: Final = "select * from gateway.find_callers($1, $2, $3)"
 _NOTE_USE: Final = "select gateway.note_use_of_keys($1)"
-# The connection is of no use any more, and nothing was changed: another one may do.
-_WORTH_REPEATING: Final = (
-    asyncpg.PostgresConnectionError,
-    asyncpg.AdminShutdownError,
-    asyncpg.CrashShutdownError,
-    asyncpg.InterfaceError,
-    asyncpg.InternalClientError,
-    ConnectionError,
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,7 +158,7 @@ class PostgresDirectory(Directory):
             [question.workspace_id for question in questions],
         )
         try:
-            rows = await self._rows(_FIND, *arguments)
+            rows = await fetch_repeatable(self._pool, _FIND, *arguments)
         except ButtressError as error:
             if not self._out_of_reach:
                 log.warning("callers_unavailable", reason=repr(error.__cause__))
@@ -182,17 +172,6 @@ class PostgresDirectory(Directory):
                 self._note_use(row["key_id"])
         return entries
 
-    async def _rows(self, statement: str, *arguments: object) -> list[asyncpg.Record]:
-        for attempt in range(1, ATTEMPTS + 1):
-            try:
-                with database_errors():
-                    async with lend(self._pool) as connection:
-                        return await connection.fetch(statement, *arguments)
-            except Unavailable as error:
-                if attempt == ATTEMPTS or not isinstance(error.__cause__, _WORTH_REPEATING):
-                    raise
-        raise AssertionError("the last attempt returns or raises")
-
     def _note_use(self, key_id: UUID) -> None:
         self._used.add(key_id)
         if self._noting is None or self._noting.done():
@@ -203,7 +182,7 @@ class PostgresDirectory(Directory):
             key_ids = list(self._used)
             self._used.clear()
             try:
-                await self._rows(_NOTE_USE, key_ids)
+                await fetch_repeatable(self._pool, _NOTE_USE, key_ids)
             except ButtressError as error:
                 log.info("use_of_keys_not_noted", count=len(key_ids), reason=repr(error.__cause__))
 

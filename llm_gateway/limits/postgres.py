@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import random
 from collections.abc import Callable
 from contextlib import suppress
 from typing import TYPE_CHECKING, Final, cast
@@ -13,7 +12,7 @@ import asyncpg
 
 from core.errors import ButtressError, InternalFault, Unavailable
 from core.logging import get_logger
-from core.postgres import database_errors, lend, within
+from core.postgres import database_errors, fetch_repeatable, lend, within
 from llm_gateway.limits.batching import Batch, Batches, Posting
 from llm_gateway.limits.ledger import Hold, HoldRequest, Ledger, LimitState, Usage
 from llm_gateway.limits.rules import Answer, hold_from_answer, require_rehearsed
@@ -24,7 +23,6 @@ if TYPE_CHECKING:
 log = get_logger(__name__)
 
 DEADLINE_S: Final = 0.95
-ATTEMPTS: Final = 3
 # A hold whose answer was lost is looked for until no statement can be running any more that would still make it.
 UNDO_AFTER_S: Final = (0.05, 1.0, 6.0, 30.0)
 MOST_UNDOING: Final = 1000
@@ -47,19 +45,6 @@ _REHEARSE: Final = "select * from gateway.rehearse()"
 _REAP: Final = "select gateway.reap()"
 _UPKEEP: Final = "select gateway.upkeep()"
 _FORGET_METERS: Final = "select gateway.forget_meters()"
-
-# Nothing has happened, or what has happened is recognised: the same call may be sent again.
-_WORTH_REPEATING: Final = (
-    asyncpg.SerializationError,
-    asyncpg.DeadlockDetectedError,
-    asyncpg.PostgresConnectionError,
-    asyncpg.AdminShutdownError,
-    asyncpg.CrashShutdownError,
-    asyncpg.CannotConnectNowError,
-    asyncpg.InterfaceError,  # the connection was closed meanwhile …
-    asyncpg.InternalClientError,  # … or the server's farewell was read when an answer was expected
-    ConnectionError,
-)
 
 
 class PostgresLedger(Ledger):
@@ -217,19 +202,12 @@ class PostgresLedger(Ledger):
         self, query: str, arguments: tuple[object, ...], *, given_up: Callable[[], bool] = lambda: False
     ) -> list[asyncpg.Record]:
         """What the function answers; asked again after a conflict or a lost connection, while somebody waits."""
-        attempt = 1
-        while True:
-            try:
-                with database_errors():
-                    async with lend(self._pool) as connection:
-                        return list(await connection.fetch(query, *arguments))
-            except InternalFault:
-                raise
-            except ButtressError as error:
-                if attempt == ATTEMPTS or given_up() or not isinstance(error.__cause__, _WORTH_REPEATING):
-                    raise _ledger_unavailable() from error
-            await asyncio.sleep(random.uniform(0.005, 0.05) * attempt)  # noqa: S311 (jitter)
-            attempt += 1
+        try:
+            return await fetch_repeatable(self._pool, query, *arguments, given_up=given_up)
+        except InternalFault:
+            raise
+        except ButtressError as error:
+            raise _ledger_unavailable() from error
 
     def _undo_later(self, request_id: str, attempt: UUID) -> None:
         """The hold is being voided if it was made; past MOST_UNDOING at once it is left to its lease."""
