@@ -3,10 +3,13 @@
 import json
 import os
 import subprocess
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
+import httpx
 import psutil
 import pytest
 
@@ -59,6 +62,18 @@ def run_buttress(environment: dict[str, str], *arguments: str) -> subprocess.Com
         check=False,
         timeout=300,
     )
+
+
+def recorded_usage(client: httpx.Client, api_url: str) -> list[dict[str, Any]]:
+    """What the caller has used, once something is recorded: an answer that has arrived is settled a moment later."""
+    deadline_s = time.monotonic() + 10
+    while True:
+        answer = client.get(f"{api_url}/v1/usage")
+        assert answer.status_code == 200, answer.text
+        recorded: list[dict[str, Any]] = answer.json()["data"]
+        if recorded or time.monotonic() > deadline_s:
+            return recorded
+        time.sleep(0.05)
 
 
 @pytest.fixture(scope="session")

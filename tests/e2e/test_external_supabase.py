@@ -10,7 +10,7 @@ import httpx
 import psutil
 import pytest
 
-from tests.e2e.conftest import run_buttress
+from tests.e2e.conftest import recorded_usage, run_buttress
 from tests.support.stack import RunningStack, free_ports, temporary_state_dir
 
 
@@ -67,7 +67,7 @@ def test_person_signs_up_there_and_gets_an_answer_that_is_recorded_there(status:
         question = {"model": "local/smollm2", "max_tokens": 3, "messages": [{"role": "user", "content": "Hi"}]}
         answer = client.post(f"{status['gateway_url']}/chat/completions", json=question)
         assert answer.status_code == 200, answer.text
-        (usage,) = client.get(f"{status['api_url']}/v1/usage").json()["data"]
+        (usage,) = recorded_usage(client, status["api_url"])
     assert (usage["model"], usage["calls"]) == ("local/smollm2", 1)
 
 

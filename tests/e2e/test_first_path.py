@@ -9,7 +9,7 @@ import openai
 import pytest
 from supabase import Client, create_client
 
-from tests.e2e.conftest import Backend
+from tests.e2e.conftest import Backend, recorded_usage
 
 PASSWORD = "correct-Horse-9-battery"
 
@@ -64,7 +64,7 @@ def test_person_signs_up_makes_a_workspace_and_gets_a_streamed_answer_whose_usag
     assert usage.completion_tokens > 0
 
     with api(backend, person) as client:
-        recorded = client.get("/v1/usage").json()["data"]
+        recorded = recorded_usage(client, backend.api_url)
     assert [(row["model"], row["calls"]) for row in recorded] == [("local/smollm2", 1)]
     assert recorded[0]["input_tokens"] + recorded[0]["cached_input_tokens"] == usage.prompt_tokens
     assert recorded[0]["output_tokens"] == usage.completion_tokens

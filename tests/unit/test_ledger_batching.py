@@ -125,13 +125,13 @@ async def test_finished_calls_have_a_lane_of_their_own_when_the_others_are_stuck
     assert [(await posting.answer)[0] for posting in (done, new)] == ["done", "new"]
 
 
-async def test_who_has_waited_too_long_is_told_and_a_lane_that_is_stuck_is_given_up() -> None:
+async def test_who_has_waited_too_long_is_told_and_a_lane_that_is_stuck_is_given_up(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(batching, "MOST_OF_A_KIND", 1)
     database = Database(deadline_s=0.02)
-    stuck = [database.put("a")]
-    await settle_down()
-    stuck.append(database.put("b"))
-    await settle_down()
-    never_sent = database.put("c")
+    # of the same moment: the third has waited too long before the lanes of the others are given up
+    stuck, never_sent = [database.put("a"), database.put("b")], database.put("c")
     for posting in (*stuck, never_sent):
         with pytest.raises(TooLate):
             await posting.answer
