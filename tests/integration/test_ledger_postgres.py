@@ -9,6 +9,7 @@ from uuid import UUID, uuid4
 
 import asyncpg
 import pytest
+from structlog.testing import capture_logs
 
 from core.errors import InternalFault, Unavailable
 from core.postgres import ServicePool, close_pool, open_pool
@@ -194,11 +195,27 @@ async def test_a_deadline_sooner_than_the_databases_own_timeouts_holds_too(
     user_id = await new_user(database, TestLimits())
     ledger = PostgresLedger(pool, deadline_s=0.2)
     async with database.transaction():
-        await database.execute("lock table gateway.meters")
-        with pytest.raises(Unavailable):
-            await ledger.hold(a_call(user_id))
+        await database.execute("lock table gateway.meters, gateway.holds")
+        for step in (ledger.hold(a_call(user_id)), ledger.renew("nobody's", 60)):
+            with pytest.raises(Unavailable):
+                await step
     await ledger.aclose()
     assert await database.fetchval("select count(*) from gateway.holds where user_id = $1", user_id) == 0
+
+
+async def test_closing_leaves_a_lost_hold_to_its_lease_where_the_database_does_not_answer(
+    database: asyncpg.Connection, pool: ServicePool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(postgres, "UNDO_AFTER_S", (3600.0,))
+    user_id = await new_user(database, TestLimits())
+    ledger = PostgresLedger(pool, deadline_s=0.2)
+    async with database.transaction():
+        await database.execute("lock table gateway.meters, gateway.holds")
+        with pytest.raises(Unavailable):
+            await ledger.hold(a_call(user_id))
+        with capture_logs() as logged:
+            await asyncio.wait_for(ledger.aclose(), 30)
+    assert [line["event"] for line in logged] == ["lost_hold_left_to_its_lease"]
 
 
 async def test_a_hold_that_was_cancelled_does_not_stay(
@@ -386,6 +403,14 @@ async def test_upkeep_makes_room_and_says_nothing_when_there_is_nothing_to_do(
         " and inhrelid::regclass::text ~ '^gateway.usage_[0-9]{8}$'"
     )
     assert days >= 2
+
+
+async def test_upkeep_forgets_the_meters_of_nobody(database: asyncpg.Connection, ledger: PostgresLedger) -> None:
+    nobody = uuid4()
+    await database.execute("insert into gateway.meters (scope, subject_id) values ('workspace', $1)", nobody)
+    await database.execute("update gateway.bookkeeping set meters_forgotten_on = null")
+    await ledger.upkeep()
+    assert await database.fetchval("select count(*) from gateway.meters where subject_id = $1", nobody) == 0
 
 
 async def wait_for_a_waiting_statement(database: asyncpg.Connection) -> None:

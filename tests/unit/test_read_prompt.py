@@ -158,6 +158,11 @@ JSON = st.recursive(
 NAMES = ("type", "properties", "items", "enum", "required", "description", "function", "parameters", "name")
 
 
+def test_what_is_within_an_argument_is_declared_too() -> None:
+    inner = {"type": "object", "properties": {"x": {"type": "integer"}}, "required": ["x"]}
+    assert "inner?: {\n  x: number,\n},\n" in declared([function("f", properties={"inner": inner})])
+
+
 @given(st.lists(JSON | st.dictionaries(st.sampled_from(NAMES), JSON, max_size=4), max_size=3), JSON)
 @settings(max_examples=60)
 def test_no_request_is_too_odd_to_count(tools: list[object], content: object) -> None:
