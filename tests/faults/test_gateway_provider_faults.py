@@ -16,8 +16,8 @@ ASK: Json = {"model": "fake/chat", "messages": [{"role": "user", "content": "Tel
 FOUR_KEYS = {"message", "type", "param", "code"}
 
 
-# No other test makes its one deployment fail, and one that rests is asked once only.
-NEVER_RESTS = "fake/o-series"
+# No other file calls it: a deployment that rests since somebody else's failures would be asked once only.
+NEVER_RESTS = "fake/asked-again"
 
 
 async def ask(gateway: GatewayServer, caller: Caller, **fields: object) -> tuple[int, Json, dict[str, str]]:

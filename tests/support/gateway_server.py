@@ -131,6 +131,16 @@ max_output_field = "max_completion_tokens"
 price_usd_per_million_tokens = {{ input = 1, output = 2 }}
 
 [[models]]
+name = "fake/asked-again"
+context_window = 8192
+max_output_tokens = 256
+
+[[models.deployments]]
+base_url = "{url}/v1"
+model = "scripted"
+price_usd_per_million_tokens = {{ input = 1, output = 2 }}
+
+[[models]]
 name = "fake/unreachable"
 context_window = 8192
 max_output_tokens = 256
