@@ -126,6 +126,13 @@ async def lend(pool: asyncpg.Pool[asyncpg.Record]) -> AsyncGenerator[asyncpg.poo
     await pool.release(connection)
 
 
+async def fetch(pool: asyncpg.Pool[asyncpg.Record], query: str, *arguments: object) -> list[asyncpg.Record]:
+    """What the statement answers. Raises: as `error_from_postgres`."""
+    with database_errors():
+        async with lend(pool) as connection:
+            return list(await connection.fetch(query, *arguments))
+
+
 async def fetch_repeatable(
     pool: asyncpg.Pool[asyncpg.Record], query: str, *arguments: object, given_up: Callable[[], bool] = lambda: False
 ) -> list[asyncpg.Record]:
@@ -137,9 +144,7 @@ async def fetch_repeatable(
     attempt = 1
     while True:
         try:
-            with database_errors():
-                async with lend(pool) as connection:
-                    return list(await connection.fetch(query, *arguments))
+            return await fetch(pool, query, *arguments)
         except ButtressError as error:
             if attempt == ATTEMPTS or given_up() or not isinstance(error.__cause__, _WORTH_REPEATING):
                 raise

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final
 import asyncpg
 
 from core.errors import ButtressError
-from core.postgres import database_errors, lend, within
+from core.postgres import fetch, within
 from llm_gateway.metrics import LedgerFigures
 
 if TYPE_CHECKING:
@@ -21,11 +21,9 @@ _STANDING: Final = "select * from gateway.standing()"
 async def read_ledger_figures(pool: Pool) -> LedgerFigures | None:
     """What it holds now; None when the database does not say."""
     try:
-        row = await within(WITHIN_S, _row(pool))
+        [row] = await within(WITHIN_S, fetch(pool, _STANDING))
     except (ButtressError, TimeoutError):
         return None
-    if row is None:
-        raise AssertionError("gateway.standing answers one row")
     return LedgerFigures(
         holds=row["holds"],
         held_tokens=row["held_tokens"],
@@ -34,9 +32,3 @@ async def read_ledger_figures(pool: Pool) -> LedgerFigures | None:
         subjects_in_debt=row["subjects_in_debt"],
         debt_nano_usd=row["debt_nano_usd"],
     )
-
-
-async def _row(pool: Pool) -> asyncpg.Record | None:
-    with database_errors():
-        async with lend(pool) as connection:
-            return await connection.fetchrow(_STANDING)

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Coroutine
-from contextlib import suppress
 from typing import Final
 
 from core.errors import Unavailable
 from core.logging import get_logger
+from core.waiting import happens_within
 from llm_gateway.limits.ledger import Hold, Ledger, Usage
 
 log = get_logger(__name__)
@@ -55,15 +55,13 @@ class DetachedTasks:
 
     async def pause(self, delay_s: float | None) -> bool:
         """`delay_s` is over (None: there is none left), or time presses; False where another try makes no sense."""
-        if delay_s is not None and not self._hurried.is_set():
-            with suppress(TimeoutError):
-                async with asyncio.timeout(delay_s):
-                    await self._hurried.wait()
-            return True
         if self._hurried.is_set():
             await asyncio.sleep(_HURRIED_RETRY_S)
-            return True
-        return False
+        elif delay_s is not None:
+            await happens_within(self._hurried, delay_s)
+        else:
+            return False
+        return True
 
     def abandon(self) -> int:
         """What is not done will not be; returns how many tasks that are."""

@@ -12,7 +12,7 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from core.errors import ButtressError
 from core.logging import get_logger
-from core.postgres import database_errors, lend, within
+from core.postgres import fetch, within
 from llm_gateway.cache.key import CacheKey
 from llm_gateway.metrics import Metrics
 
@@ -77,13 +77,14 @@ class PostgresCache:
             self._metrics.cached("unavailable")
             return None
         try:
-            answer = await within(within_s, self._fetch(query, arguments))
+            [row] = await within(within_s, fetch(self._pool, query, *arguments))
         except TimeoutError:
             reason: object = "slow"
         except ButtressError as error:
             reason = error.__cause__ or error
         else:
             self._failures = 0
+            answer: object = row[0]
             return answer
         self._metrics.cached("unavailable")
         self._failures += 1
@@ -91,11 +92,6 @@ class PostgresCache:
             self._rests_until_s = loop.time() + REST_S
             log.warning("cache_unavailable", reason=str(reason) or type(reason).__name__, rests_s=REST_S)
         return None
-
-    async def _fetch(self, query: str, arguments: tuple[object, ...]) -> object:
-        with database_errors():
-            async with lend(self._pool) as connection:
-                return await connection.fetchval(query, *arguments)
 
 
 def _sealed(key: CacheKey, answer: bytes) -> bytes:

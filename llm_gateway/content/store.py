@@ -10,7 +10,7 @@ import asyncpg
 
 from core.errors import ButtressError, Unavailable
 from core.logging import get_logger
-from core.postgres import database_errors, lend, within
+from core.postgres import fetch, within
 
 if TYPE_CHECKING:
     Pool = asyncpg.Pool[asyncpg.Record]
@@ -70,14 +70,9 @@ class PostgresContents:
 
     async def _ask(self, query: str, *arguments: object) -> None:
         try:
-            await within(STORE_WITHIN_S, self._execute(query, arguments))
+            await within(STORE_WITHIN_S, fetch(self._pool, query, *arguments))
         except TimeoutError as error:
             raise Unavailable from error
-
-    async def _execute(self, query: str, arguments: tuple[object, ...]) -> None:
-        with database_errors():
-            async with lend(self._pool) as connection:
-                await connection.execute(query, *arguments)
 
 
 def _text(raw: bytes) -> str:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from contextlib import suppress
 from typing import TYPE_CHECKING, Final, cast
 from uuid import UUID, uuid4
 
@@ -13,6 +12,7 @@ import asyncpg
 from core.errors import ButtressError, InternalFault, Unavailable
 from core.logging import get_logger
 from core.postgres import database_errors, fetch_repeatable, lend, within
+from core.waiting import happens_within
 from llm_gateway.limits.batching import Batch, Batches, Posting
 from llm_gateway.limits.ledger import Hold, HoldRequest, Ledger, LimitState, Usage
 from llm_gateway.limits.rules import Answer, hold_from_answer, require_rehearsed
@@ -218,7 +218,7 @@ class PostgresLedger(Ledger):
 
     async def _undo(self, request_id: str, attempt: UUID) -> None:
         for delay_s in UNDO_AFTER_S:
-            if await _happens_within(self._closing, delay_s) or await self._undone(request_id, attempt):
+            if await happens_within(self._closing, delay_s) or await self._undone(request_id, attempt):
                 break
         # Found (then this only says so again), stopping, or out of time: now, and when no statement can be running.
         undone = await self._undone(request_id, attempt)
@@ -270,11 +270,3 @@ def _ledger_unavailable() -> Unavailable:
     return Unavailable(
         "Limits and budgets cannot be checked right now, so no call is made. Retry shortly.", code="ledger_unavailable"
     )
-
-
-async def _happens_within(event: asyncio.Event, delay_s: float) -> bool:
-    """Whether the event has happened, at once if it has, else after `delay_s` at the latest."""
-    with suppress(TimeoutError):
-        async with asyncio.timeout(delay_s):
-            await event.wait()
-    return event.is_set()
