@@ -18,20 +18,10 @@ from tests.support.callers import Caller
 from tests.support.eventually import eventually
 from tests.support.fake_provider import FakeProvider
 from tests.support.gateway_within import ask_within, gateway_within
+from tests.support.native_models import NATIVE_MODELS_TOML
 from tests.support.stack import RunningStack
 
-ASK = {"model": "fake/o-series", "messages": [{"role": "user", "content": "Hi."}], "max_tokens": 20}
-MODELS_TOML = """
-[[models]]
-name = "fake/o-series"
-context_window = 8192
-max_output_tokens = 256
-
-[[models.deployments]]
-base_url = "{url}/v1"
-model = "scripted"
-price_usd_per_million_tokens = {{ input = 1, output = 2 }}
-"""
+ASK = {"model": "fake/chat", "messages": [{"role": "user", "content": "Hi."}], "max_tokens": 20}
 
 
 @pytest.mark.parametrize("left", [0, 1])  # none at all; one, which the first of the gateway's pools has
@@ -50,7 +40,9 @@ async def test_without_a_connection_a_true_credential_is_answered_503_and_never_
     url = urlsplit(stack.gateway_database_url)
     few = url._replace(netloc=f"{login}:few@{url.hostname}:{url.port}").geturl()
     try:
-        async with gateway_within(stack, fake_provider, tmp_path, database_url=few, models_toml=MODELS_TOML) as gateway:
+        async with gateway_within(
+            stack, fake_provider, tmp_path, database_url=few, models_toml=NATIVE_MODELS_TOML
+        ) as gateway:
             for headers in (caller.headers, key.headers, {"x-api-key": key.secret}):
                 answer = await ask_within(gateway, headers, "/chat/completions", ASK)
                 assert answer.status == 503

@@ -23,21 +23,11 @@ from tests.support.eventually import eventually
 from tests.support.fake_provider import FakeProvider, Step
 from tests.support.gateway_ledger import OUT_OF_REACH, none_held, set_limits
 from tests.support.gateway_within import ask_within, gateway_within
+from tests.support.native_models import NATIVE_MODELS_TOML
 from tests.support.stack import RunningStack
 
 ASK = {"model": "fake/chat", "messages": [{"role": "user", "content": "Hi."}], "max_tokens": 20}
 EACH_WAY = 10
-UNTRANSLATED = """
-[[models]]
-name = "fake/chat"
-context_window = 8192
-max_output_tokens = 256
-
-[[models.deployments]]
-base_url = "{url}/v1"
-model = "scripted"
-price_usd_per_million_tokens = {{ input = 1, output = 2 }}
-"""
 
 
 def ours() -> Counter[str]:
@@ -75,7 +65,7 @@ async def test_calls_leave_no_object_behind_however_they_end(
     stack: RunningStack, fake_provider: FakeProvider, caller: Caller, database: asyncpg.Connection, tmp_path: Path
 ) -> None:
     await set_limits(database, caller, **{**OUT_OF_REACH, "tokens_per_day": 100_000})
-    async with gateway_within(stack, fake_provider, tmp_path, models_toml=UNTRANSLATED) as gateway:
+    async with gateway_within(stack, fake_provider, tmp_path, models_toml=NATIVE_MODELS_TOML) as gateway:
         await ask_in_every_way(gateway, caller, fake_provider)  # what is made once is there now
         await none_held(database, caller)
         before = ours()
