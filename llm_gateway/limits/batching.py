@@ -185,6 +185,7 @@ class Batches:
                 self._own_lane_free = True
             else:
                 self._lanes_free += 1
+            self._forget_answered()
             self._pump()
 
         timer = loop.call_later(self._deadline_s, come_back)
@@ -192,12 +193,15 @@ class Batches:
         task.add_done_callback(come_back)
 
     def _watch(self, posting: Posting, loop: asyncio.AbstractEventLoop) -> None:
-        while self._by_deadline and self._by_deadline[0].answer.done():
-            self._by_deadline.popleft()
+        self._forget_answered()
         self._by_deadline.append(posting)
         if not self._sweeping:
             self._sweeping = True
             loop.call_at(self._by_deadline[0].deadline_s, self._sweep)
+
+    def _forget_answered(self) -> None:
+        while self._by_deadline and self._by_deadline[0].answer.done():
+            self._by_deadline.popleft()
 
     def _sweep(self) -> None:
         """Whoever has waited for too long has been told: all may wait equally long, so the first to come go first."""

@@ -26,6 +26,7 @@ from tests.support.fake_provider import FakeProvider, Match, Step
 from tests.support.gateway_ledger import OUT_OF_REACH, set_limits
 from tests.support.gateway_server import GatewayServer, gateway_on
 from tests.support.held_memory import Held
+from tests.support.pools import AS_IN_SERVICE_S
 from tests.support.stack import RunningStack, running_stack
 
 MODEL = "fake/chat"
@@ -126,7 +127,7 @@ class Aborting:
         await eventually(settled, timeout_s=60)
 
     async def held(self) -> Held:
-        """What the worker holds when nothing happens: the last call is forgotten about a second after its end."""
+        """What the worker holds when nothing happens."""
 
         async def idle() -> bool:
             held = await self._gateway.held()
@@ -224,7 +225,7 @@ def main() -> int:
     with ExitStack() as parts:
         stack = parts.enter_context(running_stack())
         provider = parts.enter_context(FakeProvider.start(keep=10))
-        gateway = parts.enter_context(gateway_on(stack, provider))
+        gateway = parts.enter_context(gateway_on(stack, provider, database_deadline_s=AS_IN_SERVICE_S))
         readings, books = asyncio.run(_measure(stack, provider, gateway, thousands=options.warm_up + options.thousands))
     problems = books.problems + _growth(readings[options.warm_up :])
     print(f"{books.calls:,} aborted streams, {books.usage_rows:,} usage rows")
