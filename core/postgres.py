@@ -19,14 +19,17 @@ log = get_logger(__name__)
 
 T = TypeVar("T")
 
-CONNECT_TIMEOUT_S: Final = 0.8
-ACQUIRE_TIMEOUT_S: Final = 0.9  # a free connection, or a new one: covers connecting
-COMMAND_TIMEOUT_S: Final = 0.9
-STATEMENT_TIMEOUT_MS: Final = 800  # the server gives up first: cheaper than a cancel over a second connection
+# Parts of a deadline, so that what takes too long is given up a little before whoever waits is told so.
+_CONNECTING: Final = 0.85
+_ACQUIRING: Final = 0.95  # a free connection, or a new one: covers connecting
+_ANSWERING: Final = 0.95
+_IN_THE_SERVER: Final = 0.85  # it gives up first: cheaper than a cancel over a second connection
 IDLE_IN_TRANSACTION_TIMEOUT_MS: Final = 10_000
 SUPABASE_TRANSACTION_POOLER_PORT: Final = 6543
 
 if TYPE_CHECKING:
+    from core.settings import Settings
+
     _Pool = asyncpg.Pool[asyncpg.Record]
 else:
     _Pool = asyncpg.Pool  # generic in its stubs only
@@ -58,22 +61,34 @@ _WORTH_REPEATING: Final = (
 
 
 class ServicePool(_Pool):
-    """asyncpg's pool, except that waiting for a connection ends: after 0.9 s unless the caller names another time."""
+    """asyncpg's pool, except that waiting for a connection ends, unless the caller names a time, before `deadline_s`.
 
-    __slots__ = ()
+    `deadline_s`: by when whoever asks through it is to have heard, if only that nobody answers.
+    """
+
+    __slots__ = ("deadline_s",)
+
+    deadline_s: float
 
     def acquire(self, *, timeout: float | None = None) -> asyncpg.pool.PoolAcquireContext[asyncpg.Record]:
-        return super().acquire(timeout=ACQUIRE_TIMEOUT_S if timeout is None else timeout)
+        return super().acquire(timeout=self.deadline_s * _ACQUIRING if timeout is None else timeout)
 
 
 async def open_pool(
-    dsn: str, *, name: str, min_size: int = 1, max_size: int = 10, transaction_pooler: bool | None = None
+    dsn: str,
+    *,
+    name: str,
+    deadline_s: float,
+    min_size: int = 1,
+    max_size: int = 10,
+    transaction_pooler: bool | None = None,
 ) -> ServicePool:
     """A pool that keeps no session state; `min_size` connections are open unless PostgreSQL is out of reach.
 
     Opening never fails for an outage: the service starts, answers 503, and recovers by itself when PostgreSQL does.
     Connections are handed on as they are (no reset, which would cost a round trip each): whoever uses one may only
     `set local` and take `pg_advisory_xact_lock`; an open transaction is rolled back. `name` shows in pg_stat_activity.
+    Connecting, waiting for a connection and a statement each end a little before `deadline_s`.
     `transaction_pooler` (by default: port 6543) gives up prepared statements and start-up settings, which such a
     pooler does not keep; the role's own `statement_timeout` holds then.
     """
@@ -89,11 +104,12 @@ async def open_pool(
         loop=asyncio.get_running_loop(),
         connection_class=asyncpg.Connection,
         record_class=asyncpg.Record,
-        timeout=CONNECT_TIMEOUT_S,
-        command_timeout=COMMAND_TIMEOUT_S,
+        timeout=deadline_s * _CONNECTING,
+        command_timeout=deadline_s * _ANSWERING,
         statement_cache_size=0 if transaction_pooler else 200,
-        server_settings={"application_name": name} if transaction_pooler else _server_settings(name),
+        server_settings={"application_name": name} if transaction_pooler else _server_settings(name, deadline_s),
     )
+    pool.deadline_s = deadline_s
     await pool
     await _warm_up(pool, min(min_size, max_size))
     return pool
@@ -106,6 +122,17 @@ async def close_pool(pool: asyncpg.Pool[asyncpg.Record], *, timeout_s: float = 1
             await pool.close()
     except TimeoutError:
         pool.terminate()
+
+
+@asynccontextmanager
+async def service_pool(settings: Settings, *, name: str, max_size: int) -> AsyncGenerator[ServicePool]:
+    """A pool for the service's own login, with a connection open if PostgreSQL is within reach; closed at the end."""
+    url, deadline_s = settings.gateway_database_url.get_secret_value(), settings.database_deadline_s
+    pool = await open_pool(url, name=name, deadline_s=deadline_s, max_size=max_size)
+    try:
+        yield pool
+    finally:
+        await close_pool(pool)
 
 
 @asynccontextmanager
@@ -220,12 +247,12 @@ def _database_unavailable() -> Unavailable:
     return Unavailable("The database cannot be reached right now. Retry shortly.", code="database_unavailable")
 
 
-def _server_settings(name: str) -> dict[str, str]:
+def _server_settings(name: str, deadline_s: float) -> dict[str, str]:
     return {
         "application_name": name,
         "jit": "off",  # compiling a plan costs more than any statement of ours runs
         "timezone": "UTC",
-        "statement_timeout": str(STATEMENT_TIMEOUT_MS),
+        "statement_timeout": str(round(deadline_s * _IN_THE_SERVER * 1000)),
         "idle_in_transaction_session_timeout": str(IDLE_IN_TRANSACTION_TIMEOUT_MS),
     }
 

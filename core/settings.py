@@ -47,6 +47,7 @@ class Settings(BaseModel):
     jwt_issuer: str = ""
     jwt_audience: Annotated[str, Field(min_length=1)] = "authenticated"
     gateway_database_url: SecretStr
+    database_deadline_s: Annotated[float, Field(ge=0.2, le=30)] = 0.95
     key_pepper: Annotated[SecretStr, Field(min_length=32)]
     key_peppers_accepted: tuple[Annotated[SecretStr, Field(min_length=32)], ...] = ()
     models_file: Path = Path("llm_gateway/models.toml")

@@ -5,18 +5,14 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
-import asyncpg
-
-from core.postgres import close_pool, open_pool
+from core.postgres import ServicePool, service_pool
+from core.settings import Settings
 from llm_gateway.cache.postgres import PostgresCache
 from llm_gateway.content.store import PostgresContents
 from llm_gateway.ledger_figures import read_ledger_figures
 from llm_gateway.metrics import Metrics
-
-if TYPE_CHECKING:
-    Pool = asyncpg.Pool[asyncpg.Record]
 
 SWEEP_EVERY_S: Final = 15.0
 _POOL_SIZE: Final = 3
@@ -27,7 +23,7 @@ _FIGURES_EVERY_S: Final = 60.0
 class Beside:
     """The cache, the stored contents and the figures of the ledger."""
 
-    def __init__(self, pool: Pool, metrics: Metrics) -> None:
+    def __init__(self, pool: ServicePool, metrics: Metrics) -> None:
         self.cache = PostgresCache(pool, metrics)
         self.contents = PostgresContents(pool)
         self._pool = pool
@@ -48,10 +44,7 @@ class Beside:
 
 
 @asynccontextmanager
-async def open_beside(dsn: str, metrics: Metrics) -> AsyncGenerator[Beside]:
+async def open_beside(settings: Settings, metrics: Metrics) -> AsyncGenerator[Beside]:
     """Usable inside, also while the database is out of reach."""
-    pool = await open_pool(dsn, name="llm_gateway beside its ledger", min_size=1, max_size=_POOL_SIZE)
-    try:
+    async with service_pool(settings, name="llm_gateway beside its ledger", max_size=_POOL_SIZE) as pool:
         yield Beside(pool, metrics)
-    finally:
-        await close_pool(pool)

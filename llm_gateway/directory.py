@@ -13,23 +13,19 @@ import time
 from collections import OrderedDict, deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final, Protocol
+from typing import Final, Protocol
 from uuid import UUID
 
 import asyncpg
 
 from core.errors import ButtressError, Unavailable
 from core.logging import get_logger
-from core.postgres import fetch_repeatable
+from core.postgres import ServicePool, fetch_repeatable
 from llm_gateway.caller import Caller, Policy
-
-if TYPE_CHECKING:
-    Pool = asyncpg.Pool[asyncpg.Record]
 
 log = get_logger(__name__)
 
 FRESH_S: Final = 0.9
-DEADLINE_S: Final = 0.95
 MOST_ANSWERS: Final = 10_000
 MOST_WAITING: Final = 10_000
 QUESTIONS_AT_ONCE: Final = 2  # the size of the pool, too
@@ -71,14 +67,14 @@ class Directory(Protocol):
     """Knows who is behind a credential."""
 
     async def find(self, question: Question) -> Entry:
-        """What is so, now or less than a second ago. Raises: Unavailable, within a second."""
+        """What is so, now or less than a second ago. Raises: Unavailable, by the deadline of the database."""
         ...
 
 
 class PostgresDirectory(Directory):
     """Finds callers through `pool`, whose login is gateway_service; and notes when a key was last used."""
 
-    def __init__(self, pool: Pool, *, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, pool: ServicePool, *, clock: Callable[[], float] = time.monotonic) -> None:
         self._pool = pool
         self._clock = clock
         self._asked: OrderedDict[Question, _Asked] = OrderedDict()  # oldest question first
@@ -94,7 +90,7 @@ class PostgresDirectory(Directory):
         if asked is None or self._clock() >= asked.fresh_until_s:
             asked = self._ask(question)
         if not asked.answer.done():
-            await asyncio.wait({asked.answer}, timeout=DEADLINE_S)
+            await asyncio.wait({asked.answer}, timeout=self._pool.deadline_s)
         entry = asked.answer.result() if asked.answer.done() else None
         if entry is None:
             raise Unavailable("Nobody can be identified right now. Retry shortly.", code="callers_unavailable")
@@ -105,10 +101,10 @@ class PostgresDirectory(Directory):
         return len(self._asked)
 
     async def aclose(self) -> None:
-        """Nothing is asked any more; what was to be noted has been, if the database answers within a second."""
+        """Nothing is asked any more; what was to be noted has been, if the database answers by its deadline."""
         tasks = {*self._asking, *({self._noting} if self._noting else ())}
         if tasks:
-            _, late = await asyncio.wait(tasks, timeout=DEADLINE_S)
+            _, late = await asyncio.wait(tasks, timeout=self._pool.deadline_s)
             for task in late:
                 task.cancel()
 

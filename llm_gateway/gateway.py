@@ -91,7 +91,7 @@ class Gateway:
         """
         async with AsyncExitStack() as parts:
             pipeline, self._beside = await self._wiring.open(parts, tokens)
-            shutdown = Shutdown(pipeline)
+            shutdown = Shutdown(pipeline, silent_s=2 * self._settings.database_deadline_s)
             parts.callback(when_told_to_stop(shutdown.begin))
             if self._times.lame_duck:
                 when_told_to_leave(shutdown.lame_duck)

@@ -2,26 +2,19 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
-
-import asyncpg
+from typing import Final
 
 from core.errors import ButtressError
-from core.postgres import fetch, within
+from core.postgres import ServicePool, fetch, within
 from llm_gateway.metrics import LedgerFigures
-
-if TYPE_CHECKING:
-    Pool = asyncpg.Pool[asyncpg.Record]
-
-WITHIN_S: Final = 0.9
 
 _STANDING: Final = "select * from gateway.standing()"
 
 
-async def read_ledger_figures(pool: Pool) -> LedgerFigures | None:
+async def read_ledger_figures(pool: ServicePool) -> LedgerFigures | None:
     """What it holds now; None when the database does not say."""
     try:
-        [row] = await within(WITHIN_S, fetch(pool, _STANDING))
+        [row] = await within(pool.deadline_s, fetch(pool, _STANDING))
     except (ButtressError, TimeoutError):
         return None
     return LedgerFigures(

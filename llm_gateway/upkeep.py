@@ -18,8 +18,6 @@ from llm_gateway.times import SETTLE_AT_EXIT_S
 log = get_logger(__name__)
 
 KEEP_BOOKS_EVERY_S: Final = 3600.0
-# A stopping gateway waits for its calls to be settled, but not for a ledger that has been silent for so long.
-_SILENT_S: Final = 1.8
 _LISTEN_EVERY_S: Final = 0.3
 # Whoever sends one request after the other has sent the next by then.
 _TELL_S: Final = 1.0
@@ -52,10 +50,14 @@ async def renew_leases(pipeline: Pipeline) -> None:
 
 
 class Shutdown:
-    """Stops a pipeline in order: no new calls, time for the running ones, then an error for whoever is left."""
+    """Stops a pipeline in order: no new calls, time for the running ones, then an error for whoever is left.
 
-    def __init__(self, pipeline: Pipeline) -> None:
+    It waits for calls to be settled, but not for a ledger that has said nothing for `silent_s`.
+    """
+
+    def __init__(self, pipeline: Pipeline, *, silent_s: float) -> None:
         self._pipeline = pipeline
+        self._silent_s = silent_s
         self._ending: asyncio.TimerHandle | None = None
         self._listening: asyncio.Task[None] | None = None
         self._heard_s = 0.0  # when the ledger answered last
@@ -101,7 +103,7 @@ class Shutdown:
         tasks, clock = self._pipeline.tasks, asyncio.get_running_loop().time
         tasks.hurry()
         deadline_s = clock() + SETTLE_AT_EXIT_S
-        while (before := len(tasks)) and clock() < deadline_s and clock() - self._heard_s < _SILENT_S:
+        while (before := len(tasks)) and clock() < deadline_s and clock() - self._heard_s < self._silent_s:
             if await tasks.drain(_LISTEN_EVERY_S) < before:
                 self._heard_s = clock()
         if self._listening is not None:

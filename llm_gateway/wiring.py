@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from core.http import make_http_client
-from core.postgres import close_pool, open_pool
+from core.postgres import ServicePool, service_pool
 from core.provider_http import ProviderHttp
 from core.settings import Settings
 from core.tokens import TokenVerifier
@@ -57,7 +57,7 @@ class Wiring:
             http = await parts.enter_async_context(make_http_client())
             tokens = TokenVerifier.from_settings(self.settings, http)
         providers = self._open_providers(parts, tasks)
-        beside = await parts.enter_async_context(open_beside(self._dsn(), self.metrics))
+        beside = await parts.enter_async_context(open_beside(self.settings, self.metrics))
         redactors = [RequestRedactor(self.metrics), AnswerRedactor(self.metrics)]
         rules = ContentRules([*self.hooks, *redactors], self.metrics)
         keys = CacheKeys(self.settings.key_pepper.get_secret_value(), rules.names)
@@ -90,21 +90,17 @@ class Wiring:
 
     async def _open_directory(self, parts: AsyncExitStack) -> PostgresDirectory:
         """It has connections of its own: a ledger whose connections are all busy keeps nobody from being identified."""
-        pool = await open_pool(self._dsn(), name="llm_gateway_callers", min_size=1, max_size=QUESTIONS_AT_ONCE)
-        parts.push_async_callback(close_pool, pool)
-        directory = PostgresDirectory(pool)
+        directory = PostgresDirectory(await self._open_pool(parts, "llm_gateway_callers", QUESTIONS_AT_ONCE))
         parts.push_async_callback(directory.aclose)
         return directory
 
     async def _open_ledger(self, parts: AsyncExitStack) -> Ledger:
-        pool = await open_pool(self._dsn(), name="llm_gateway", min_size=1, max_size=_POOL_SIZE)
-        parts.push_async_callback(close_pool, pool)
-        ledger = PostgresLedger(pool)
+        ledger = PostgresLedger(await self._open_pool(parts, "llm_gateway", _POOL_SIZE))
         parts.push_async_callback(ledger.aclose)
         return ledger
 
-    def _dsn(self) -> str:
-        return self.settings.gateway_database_url.get_secret_value()
+    async def _open_pool(self, parts: AsyncExitStack, name: str, max_size: int) -> ServicePool:
+        return await parts.enter_async_context(service_pool(self.settings, name=name, max_size=max_size))
 
 
 def _open_genai() -> AbstractAsyncContextManager[Observer]:

@@ -4,26 +4,21 @@ from __future__ import annotations
 
 import asyncio
 import os
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
-import asyncpg
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from core.errors import ButtressError
 from core.logging import get_logger
-from core.postgres import fetch, within
+from core.postgres import ServicePool, fetch, within
 from llm_gateway.cache.key import CacheKey
 from llm_gateway.metrics import Metrics
 
-if TYPE_CHECKING:
-    Pool = asyncpg.Pool[asyncpg.Record]
-
 log = get_logger(__name__)
 
-# Nobody waits longer than this for an answer that may not even be there.
-FIND_WITHIN_S: Final = 0.25
-STORE_WITHIN_S: Final = 2.0
+# Nobody waits longer than this part of the database's deadline for an answer that may not even be there.
+_FIND_WITHIN: Final = 0.25
 # After two failures in a row nobody asks for so long: each would have waited in vain.
 REST_S: Final = 5.0
 _FAILURES_BEFORE_REST: Final = 2
@@ -39,17 +34,17 @@ _SWEEP: Final = "select gateway.sweep_cache()"
 class PostgresCache:
     """Answers through `pool`, whose login is gateway_service and which nothing else needs. No method fails."""
 
-    def __init__(self, pool: Pool, metrics: Metrics, *, find_within_s: float = FIND_WITHIN_S) -> None:
+    def __init__(self, pool: ServicePool, metrics: Metrics) -> None:
         self._pool = pool
         self._metrics = metrics
-        self._find_within_s = find_within_s
         self._rests_until_s = 0.0
         self._failures = 0
         self._storing = 0
 
     async def find(self, key: CacheKey, *, max_age_s: int) -> bytes | None:
         """The answer that the tenant was given for the same request no longer ago than this; None without one."""
-        sealed = await self._ask(_FIND, (key.place, key.tenant_id, max_age_s * 1000), self._find_within_s)
+        within_s = self._pool.deadline_s * _FIND_WITHIN
+        sealed = await self._ask(_FIND, (key.place, key.tenant_id, max_age_s * 1000), within_s)
         answer = _opened(key, sealed) if isinstance(sealed, bytes) else None
         self._metrics.cached("miss" if answer is None else "hit")
         return answer
@@ -61,14 +56,14 @@ class PostgresCache:
         self._storing += 1
         try:
             sealed = _sealed(key, answer)
-            if await self._ask(_STORE, (key.place, key.tenant_id, ttl_s * 1000, sealed), STORE_WITHIN_S):
+            if await self._ask(_STORE, (key.place, key.tenant_id, ttl_s * 1000, sealed), 2 * self._pool.deadline_s):
                 self._metrics.cached("stored")
         finally:
             self._storing -= 1
 
     async def sweep(self) -> None:
         """What has expired is gone, and the oldest where there is too much."""
-        await self._ask(_SWEEP, (), STORE_WITHIN_S)
+        await self._ask(_SWEEP, (), 2 * self._pool.deadline_s)
 
     async def _ask(self, query: str, arguments: tuple[object, ...], within_s: float) -> object:
         """What the function answers; None when it does not, which is logged once for each rest."""

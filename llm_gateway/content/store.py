@@ -3,22 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from typing import Final
 from uuid import UUID
-
-import asyncpg
 
 from core.errors import ButtressError, Unavailable
 from core.logging import get_logger
-from core.postgres import fetch, within
-
-if TYPE_CHECKING:
-    Pool = asyncpg.Pool[asyncpg.Record]
+from core.postgres import ServicePool, fetch, within
 
 log = get_logger(__name__)
 
 MAX_TEXT_BYTES: Final = 1024 * 1024
-STORE_WITHIN_S: Final = 5.0
 
 _STORE: Final = "select gateway.store_content($1, $2, $3, $4, $5, $6, $7, $8, $9)"
 _SWEEP: Final = "select gateway.sweep_contents()"
@@ -42,7 +36,7 @@ class StoredCall:
 class PostgresContents:
     """Keeps calls through `pool`, whose login is gateway_service. The database asks the workspace's settings again."""
 
-    def __init__(self, pool: Pool) -> None:
+    def __init__(self, pool: ServicePool) -> None:
         self._pool = pool
 
     async def store(self, call: StoredCall) -> None:
@@ -70,7 +64,7 @@ class PostgresContents:
 
     async def _ask(self, query: str, *arguments: object) -> None:
         try:
-            await within(STORE_WITHIN_S, fetch(self._pool, query, *arguments))
+            await within(2 * self._pool.deadline_s, fetch(self._pool, query, *arguments))
         except TimeoutError as error:
             raise Unavailable from error
 

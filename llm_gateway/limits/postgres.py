@@ -1,28 +1,24 @@
-"""The ledger in PostgreSQL: many calls in one statement (migrations/*_gateway_post.sql), in a second or not at all."""
+"""The ledger in PostgreSQL: many calls in one statement (migrations/*_gateway_post.sql), in time or not at all."""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Final, cast
+from typing import Final, cast
 from uuid import UUID, uuid4
 
 import asyncpg
 
 from core.errors import ButtressError, InternalFault, Unavailable
 from core.logging import get_logger
-from core.postgres import database_errors, fetch_repeatable, lend, within
+from core.postgres import ServicePool, database_errors, fetch_repeatable, lend, within
 from core.waiting import happens_within
 from llm_gateway.limits.batching import Batch, Batches, Posting
 from llm_gateway.limits.ledger import Hold, HoldRequest, Ledger, LimitState, Usage
 from llm_gateway.limits.rules import Answer, hold_from_answer, require_rehearsed
 
-if TYPE_CHECKING:
-    Pool = asyncpg.Pool[asyncpg.Record]
-
 log = get_logger(__name__)
 
-DEADLINE_S: Final = 0.95
 # A hold whose answer was lost is looked for until no statement can be running any more that would still make it.
 UNDO_AFTER_S: Final = (0.05, 1.0, 6.0, 30.0)
 MOST_UNDOING: Final = 1000
@@ -53,10 +49,9 @@ class PostgresLedger(Ledger):
     Nothing depends on what this process remembers: which calls are whose (to queue them well), which holds to undo.
     """
 
-    def __init__(self, pool: Pool, *, deadline_s: float = DEADLINE_S) -> None:
+    def __init__(self, pool: ServicePool) -> None:
         self._pool = pool
-        self._deadline_s = deadline_s
-        self._batches = Batches(self._send, deadline_s=deadline_s, too_late=_ledger_unavailable)
+        self._batches = Batches(self._send, deadline_s=pool.deadline_s, too_late=_ledger_unavailable)
         self._users: dict[str, UUID] = {}
         self._undoing: set[asyncio.Task[None]] = set()
         self._closing = asyncio.Event()
@@ -147,7 +142,7 @@ class PostgresLedger(Ledger):
     async def aclose(self) -> None:
         self._closing.set()
         if self._undoing:
-            await asyncio.wait(set(self._undoing), timeout=3 * max(self._deadline_s, DEADLINE_S))
+            await asyncio.wait(set(self._undoing), timeout=3 * self._pool.deadline_s)
 
     async def _void(self, request_id: str, attempt: UUID | None) -> str:
         return await self._finish(request_id, attempt, "voided", None, False, None, None, _NO_COUNTS, 0)
@@ -194,7 +189,7 @@ class PostgresLedger(Ledger):
         Raises: Unavailable, at the deadline at the latest; InternalFault for a statement the database cannot accept.
         """
         try:
-            return await within(self._deadline_s, self._answers(query, arguments))
+            return await within(self._pool.deadline_s, self._answers(query, arguments))
         except TimeoutError as error:
             raise _ledger_unavailable() from error
 
@@ -226,7 +221,7 @@ class PostgresLedger(Ledger):
             # tested, but Python 3.11 does not trace what follows an exception that was thrown into a coroutine
             log.info("lost_hold_left_to_its_lease", request_id=request_id)  # pragma: no cover
         elif not undone:
-            await asyncio.sleep(DEADLINE_S)
+            await asyncio.sleep(self._pool.deadline_s)
             if not await self._undone(request_id, attempt):
                 log.info("lost_hold_not_found", request_id=request_id)
 

@@ -32,6 +32,7 @@ from tests.support.eventually import eventually
 from tests.support.fake_provider import FakeProvider
 from tests.support.gateway_ledger import OUT_OF_REACH, limit_subject
 from tests.support.gateway_server import INPUT_NANO_USD, OUTPUT_NANO_USD, GatewayServer, gateway_on
+from tests.support.pools import AS_IN_SERVICE_S
 from tests.support.stack import RunningStack, running_stack
 
 MODEL = "fake/chat"
@@ -237,7 +238,9 @@ def main() -> int:
         stack = parts.enter_context(running_stack())
         provider = parts.enter_context(FakeProvider.start(keep=10))
         gateways = [
-            parts.enter_context(gateway_on(stack, provider, name=f"gateway-{number}"))
+            parts.enter_context(
+                gateway_on(stack, provider, name=f"gateway-{number}", database_deadline_s=AS_IN_SERVICE_S)
+            )
             for number in range(extent.gateways)
         ]
         verdict = asyncio.run(overspend(stack, provider, gateways, extent, options.seed))

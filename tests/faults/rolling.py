@@ -27,6 +27,7 @@ from tests.support.eventually import eventually
 from tests.support.fake_provider import FakeProvider, Match, Step
 from tests.support.gateway_ledger import OUT_OF_REACH, set_limits
 from tests.support.gateway_server import GatewayServer, gateway_on
+from tests.support.pools import AS_IN_SERVICE_S
 from tests.support.stack import RunningStack, running_stack
 
 _PLACES = ("rolling-a", "rolling-b")
@@ -45,6 +46,7 @@ class Extent:
     chunk_every_s: float = 0.05
     lame_duck_s: float = 1.0
     grace_s: float = 10.0
+    database_deadline_s: float = AS_IN_SERVICE_S
 
     @property
     def longer_than_the_grace(self) -> bool:
@@ -113,6 +115,7 @@ class _Life:
         self._stack, self._provider, self._name = stack, provider, name
         self._parts = ExitStack()
         self._server: GatewayServer | None = None
+        self._database_deadline_s = extent.database_deadline_s
         self._environment = {
             "BUTTRESS_GATEWAY_LAME_DUCK_S": str(extent.lame_duck_s),
             "BUTTRESS_GATEWAY_GRACE_S": str(extent.grace_s),
@@ -132,7 +135,12 @@ class _Life:
         """A new process answers."""
         self.end()
         gateway = gateway_on(
-            self._stack, self._provider, name=self._name, extra_environment=self._environment, wait=False
+            self._stack,
+            self._provider,
+            name=self._name,
+            database_deadline_s=self._database_deadline_s,
+            extra_environment=self._environment,
+            wait=False,
         )
         self._server = self._parts.enter_context(gateway)
         await self._server.answers("/health/live", 200)

@@ -19,6 +19,7 @@ from tests.support.eventually import eventually
 from tests.support.fake_provider import FakeProvider
 from tests.support.gateway_within import ask_within, gateway_within
 from tests.support.native_models import NATIVE_MODELS_TOML
+from tests.support.pools import AS_IN_SERVICE_S
 from tests.support.stack import RunningStack
 
 ASK = {"model": "fake/chat", "messages": [{"role": "user", "content": "Hi."}], "max_tokens": 20}
@@ -41,7 +42,12 @@ async def test_without_a_connection_a_true_credential_is_answered_503_and_never_
     few = url._replace(netloc=f"{login}:few@{url.hostname}:{url.port}").geturl()
     try:
         async with gateway_within(
-            stack, fake_provider, tmp_path, database_url=few, models_toml=NATIVE_MODELS_TOML
+            stack,
+            fake_provider,
+            tmp_path,
+            database_url=few,
+            database_deadline_s=AS_IN_SERVICE_S,
+            models_toml=NATIVE_MODELS_TOML,
         ) as gateway:
             for headers in (caller.headers, key.headers, {"x-api-key": key.secret}):
                 answer = await ask_within(gateway, headers, "/chat/completions", ASK)

@@ -20,6 +20,7 @@ from tests.support.fake_provider import FakeProvider, Step
 from tests.support.gateway_ledger import none_held, open_holds, usage_rows
 from tests.support.gateway_server import GatewayServer, gateway_on
 from tests.support.native_models import NATIVE_MODELS_TOML
+from tests.support.pools import AS_IN_SERVICE_S
 from tests.support.stack import RunningStack, free_ports
 from tests.support.tcp_gate import TcpGate
 
@@ -50,6 +51,7 @@ async def gateway_behind(
         provider,
         name=name,
         models_toml=NATIVE_MODELS_TOML,
+        database_deadline_s=AS_IN_SERVICE_S,
         wait=False,
         extra_environment={**behind(stack, gate), **environment},
     )

@@ -5,13 +5,14 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncIterator
+from contextlib import AbstractAsyncContextManager
 from uuid import UUID, uuid4
 
 import asyncpg
 import pytest
 
 from core.errors import Unavailable
-from core.postgres import ServicePool, close_pool, open_pool
+from core.postgres import ServicePool
 from llm_gateway.accounting import TokenCounts
 from llm_gateway.limits import postgres
 from llm_gateway.limits.ledger import HoldRequest, Usage
@@ -19,6 +20,7 @@ from llm_gateway.limits.postgres import PostgresLedger
 from tests.support.cut_proxy import CutProxy, cut_proxy
 from tests.support.ledger import TestLimits, new_user
 from tests.support.ledger_process import ledger_processes
+from tests.support.pools import AS_IN_SERVICE_S, PATIENCE_S, pool_on
 from tests.support.stack import RunningStack
 
 USAGE = Usage(counts=TokenCounts(input=10, output=10), cost_nano_usd=700)
@@ -31,25 +33,24 @@ async def proxy(stack: RunningStack) -> AsyncIterator[CutProxy]:
         yield proxy
 
 
-@pytest.fixture
-async def pool(proxy: CutProxy) -> AsyncIterator[ServicePool]:
-    """Through the proxy, with one connection, which is open already."""
-    pool = await open_pool(proxy.url, name="test-ledger-faults", min_size=1, max_size=1)
-    yield pool
-    await close_pool(pool, timeout_s=0.5)
+def through(proxy: CutProxy, deadline_s: float) -> AbstractAsyncContextManager[ServicePool]:
+    """One connection, which is open already."""
+    return pool_on(proxy.url, name="test-ledger-faults", deadline_s=deadline_s, max_size=1)
 
 
 @pytest.fixture
-def ledger(pool: ServicePool, monkeypatch: pytest.MonkeyPatch) -> PostgresLedger:
+async def ledger(proxy: CutProxy, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[PostgresLedger]:
     """Looks for lost holds sooner than usual."""
     monkeypatch.setattr(postgres, "UNDO_AFTER_S", (0.05,) * 100)
-    return PostgresLedger(pool)
+    async with through(proxy, AS_IN_SERVICE_S) as pool:
+        yield PostgresLedger(pool)
 
 
 @pytest.fixture
-def patient(pool: ServicePool) -> PostgresLedger:
+async def patient(proxy: CutProxy) -> AsyncIterator[PostgresLedger]:
     """Has time for a busy machine."""
-    return PostgresLedger(pool, deadline_s=30)
+    async with through(proxy, PATIENCE_S) as pool:
+        yield PostgresLedger(pool)
 
 
 @pytest.fixture

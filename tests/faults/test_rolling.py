@@ -2,13 +2,14 @@
 
 from tests.faults.rolling import Extent, roll
 from tests.support.fake_provider import FakeProvider
+from tests.support.pools import PATIENCE_S
 from tests.support.stack import RunningStack
 
 
 async def test_while_gateways_are_replaced_no_request_fails_and_every_stream_is_whole(
     stack: RunningStack, fake_provider: FakeProvider
 ) -> None:
-    extent = Extent(restarts=2, streams=4, wholes=2)
+    extent = Extent(restarts=2, streams=4, wholes=2, database_deadline_s=PATIENCE_S)
     seen = await roll(stack, fake_provider, extent)
     assert seen.problems(extent) == []
     assert seen.outcomes["whole stream"] > 5

@@ -5,28 +5,23 @@ from __future__ import annotations
 import asyncio
 import gc
 import time
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from functools import partial
 from urllib.parse import urlsplit
 
 import asyncpg
 import pytest
 
 from core.errors import ButtressError, Conflict, InternalFault, Unavailable
-from core.postgres import close_pool, database_errors, error_from_postgres, lend, open_pool
+from core.postgres import close_pool, database_errors, error_from_postgres, lend
+from tests.support import pools
 from tests.support.freezing_proxy import freezing_proxy
+from tests.support.pools import AS_IN_SERVICE_S
 from tests.support.stack import RunningStack
 
 SOON_S = 2.0  # a second is promised; the rest is for a machine that is busy with other things
 
-
-@asynccontextmanager
-async def pool_on(dsn: str, **options: object) -> AsyncIterator[asyncpg.Pool[asyncpg.Record]]:
-    pool = await open_pool(dsn, name="core-test", **options)  # type: ignore[arg-type]
-    try:
-        yield pool
-    finally:
-        await close_pool(pool)
+pool_on = partial(pools.pool_on, name="core-test")
+in_service = partial(pool_on, deadline_s=AS_IN_SERVICE_S)
 
 
 async def test_a_pool_is_warm_and_shows_its_name(stack: RunningStack, database: asyncpg.Connection) -> None:
@@ -36,12 +31,18 @@ async def test_a_pool_is_warm_and_shows_its_name(stack: RunningStack, database: 
 
 
 async def test_sessions_are_set_for_short_statements(stack: RunningStack) -> None:
-    async with pool_on(stack.gateway_database_url) as pool:
+    async with in_service(stack.gateway_database_url) as pool:
         row = await pool.fetchrow(
             "select current_setting('jit') as jit, current_setting('timezone') as timezone,"
             " current_setting('statement_timeout') as statement_timeout, current_user as who"
         )
-    assert dict(row or {}) == {"jit": "off", "timezone": "UTC", "statement_timeout": "800ms", "who": "gateway_service"}
+    assert dict(row or {}) == {"jit": "off", "timezone": "UTC", "statement_timeout": "808ms", "who": "gateway_service"}
+
+
+async def test_who_is_far_from_the_database_gives_it_longer(stack: RunningStack) -> None:
+    async with pool_on(stack.gateway_database_url, deadline_s=20) as pool:
+        assert await pool.fetchval("select current_setting('statement_timeout')") == "17s"
+        assert await pool.fetchval("select 1 from pg_sleep(1.2)") == 1
 
 
 async def test_using_a_connection_costs_one_round_trip(stack: RunningStack, database: asyncpg.Connection) -> None:
@@ -61,7 +62,7 @@ async def test_an_open_transaction_is_rolled_back_when_its_connection_returns(st
 
 async def test_a_database_that_is_down_is_unavailable_at_once_and_at_start() -> None:
     started_s = time.monotonic()
-    async with pool_on("postgresql://gateway_service:x@127.0.0.1:1/postgres") as pool:
+    async with in_service("postgresql://gateway_service:x@127.0.0.1:1/postgres") as pool:
         with pytest.raises(Unavailable) as outage, database_errors():
             await pool.fetchval("select 1")
     assert time.monotonic() - started_s < SOON_S
@@ -77,7 +78,7 @@ async def test_a_database_that_accepts_and_says_nothing_is_given_up_within_a_sec
     server = await asyncio.start_server(silence, "127.0.0.1", 0)
     async with server:
         port = server.sockets[0].getsockname()[1]
-        async with pool_on(f"postgresql://u:p@127.0.0.1:{port}/d?sslmode=disable", min_size=0) as pool:
+        async with in_service(f"postgresql://u:p@127.0.0.1:{port}/d?sslmode=disable", min_size=0) as pool:
             started_s = time.monotonic()
             with pytest.raises(Unavailable), database_errors():
                 await pool.fetchval("select 1")
@@ -89,7 +90,7 @@ async def test_a_connection_that_falls_silent_is_given_up_within_two_seconds(sta
     target = urlsplit(stack.gateway_database_url)
     async with freezing_proxy(target.hostname or "", target.port or 0) as proxy:
         dsn = stack.gateway_database_url.replace(f":{target.port}/", f":{proxy.port}/")
-        async with pool_on(dsn, max_size=1) as pool:
+        async with in_service(dsn, max_size=1) as pool:
             assert await pool.fetchval("select 1") == 1
             proxy.freeze()
             started_s = time.monotonic()
@@ -132,7 +133,7 @@ async def test_a_wrong_password_is_our_outage_not_the_callers_fault(stack: Runni
 
 
 async def test_a_slow_statement_ends_within_a_second_and_the_connection_lives_on(stack: RunningStack) -> None:
-    async with pool_on(stack.gateway_database_url, max_size=1) as pool:
+    async with in_service(stack.gateway_database_url, max_size=1) as pool:
         before = await pool.fetchval("select pg_backend_pid()")
         started_s = time.monotonic()
         with pytest.raises(Unavailable), database_errors():
@@ -142,7 +143,7 @@ async def test_a_slow_statement_ends_within_a_second_and_the_connection_lives_on
 
 
 async def test_an_exhausted_pool_is_unavailable_within_a_second(stack: RunningStack) -> None:
-    async with pool_on(stack.gateway_database_url, max_size=1) as pool, pool.acquire():
+    async with in_service(stack.gateway_database_url, max_size=1) as pool, pool.acquire():
         started_s = time.monotonic()
         with pytest.raises(Unavailable), database_errors():
             await pool.fetchval("select 1")
@@ -176,7 +177,7 @@ async def test_two_writers_who_cross_are_a_conflict(stack: RunningStack, databas
     await database.execute("create table public.core_test_rows (id int primary key, n int)")
     try:
         await database.execute("insert into public.core_test_rows values (1, 0), (2, 0)")
-        async with pool_on(stack.database_url) as pool:
+        async with in_service(stack.database_url) as pool:
             outcomes = await asyncio.gather(_crossing(pool, 1, 2), _crossing(pool, 2, 1), return_exceptions=True)
             with pytest.raises(Conflict), database_errors():
                 await pool.execute("insert into public.core_test_rows values (1, 0)")
@@ -200,16 +201,16 @@ async def test_our_own_mistakes_are_faults_not_outages(stack: RunningStack) -> N
 
 
 async def test_a_closed_pool_is_unavailable(stack: RunningStack) -> None:
-    pool = await open_pool(stack.gateway_database_url, name="core-test")
-    await close_pool(pool)
+    async with pool_on(stack.gateway_database_url) as pool:
+        pass
     with pytest.raises(Unavailable), database_errors():
         await pool.fetchval("select 1")
 
 
 async def test_closing_does_not_wait_forever_for_who_holds_a_connection(stack: RunningStack) -> None:
-    pool = await open_pool(stack.gateway_database_url, name="core-test")
-    await pool.acquire()
-    await close_pool(pool, timeout_s=0.05)
+    async with pool_on(stack.gateway_database_url) as pool:
+        await pool.acquire()
+        await close_pool(pool, timeout_s=0.05)
     assert pool.get_size() == 0
 
 

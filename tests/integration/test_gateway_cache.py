@@ -264,8 +264,9 @@ price_usd_per_million_tokens = {{ input = 1, output = 2 }}
 
 @pytest.fixture(scope="module")
 def remembering(stack: RunningStack, fake_provider: FakeProvider) -> Iterator[GatewayServer]:
+    models = NATIVE_MODELS_TOML + REMEMBERS
     with gateway_on(
-        stack, fake_provider, name="gateway-remembers", models_toml=NATIVE_MODELS_TOML + REMEMBERS
+        stack, fake_provider, name="gateway-remembers", models_toml=models, database_deadline_s=4.0
     ) as server:
         yield server
 

@@ -8,7 +8,7 @@ import asyncpg
 import pytest
 
 from core.errors import ButtressError, InvalidInput, NotAllowed, NotAuthenticated
-from core.postgres import close_pool, open_pool
+from core.postgres import ServicePool
 from core.tokens import TokenVerifier
 from llm_gateway import directory as directory_module
 from llm_gateway.caller import Caller, Policy
@@ -19,13 +19,14 @@ from tests.support.api_keys import add_secret, new_key, ring_of
 from tests.support.callers import Caller as Person
 from tests.support.callers import Team, new_caller
 from tests.support.eventually import eventually
+from tests.support.pools import pool_on
 from tests.support.stack import RunningStack
 
 
 class CountingDirectory(PostgresDirectory):
     """The real one, which says how many callers each of its questions was about."""
 
-    def __init__(self, pool: "asyncpg.Pool[asyncpg.Record]") -> None:
+    def __init__(self, pool: ServicePool) -> None:
         self.now_s = 1000.0
         super().__init__(pool, clock=lambda: self.now_s)
         self.questions: list[int] = []
@@ -36,14 +37,12 @@ class CountingDirectory(PostgresDirectory):
 
 
 @pytest.fixture
-async def directory(stack: RunningStack, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[CountingDirectory]:
+async def directory(stack: RunningStack) -> AsyncIterator[CountingDirectory]:
     """More patient than in service, so that a busy machine is not taken for an outage (tests/faults has those)."""
-    monkeypatch.setattr(directory_module, "DEADLINE_S", 30.0)
-    pool = await open_pool(stack.gateway_database_url, name="callers-test", max_size=QUESTIONS_AT_ONCE)
-    directory = CountingDirectory(pool)
-    yield directory
-    await directory.aclose()
-    await close_pool(pool)
+    async with pool_on(stack.gateway_database_url, name="callers-test", max_size=QUESTIONS_AT_ONCE) as pool:
+        directory = CountingDirectory(pool)
+        yield directory
+        await directory.aclose()
 
 
 @pytest.fixture

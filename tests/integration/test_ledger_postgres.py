@@ -12,7 +12,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from core.errors import InternalFault, Unavailable
-from core.postgres import ServicePool, close_pool, open_pool
+from core.postgres import ServicePool
 from llm_gateway.accounting import TokenCounts
 from llm_gateway.limits import postgres
 from llm_gateway.limits.ledger import (
@@ -27,6 +27,7 @@ from llm_gateway.limits.ledger import (
 )
 from llm_gateway.limits.postgres import PostgresLedger
 from tests.support.ledger import TestLimits, new_user, set_limits
+from tests.support.pools import AS_IN_SERVICE_S, pool_on
 from tests.support.stack import RunningStack
 
 USAGE = Usage(
@@ -40,14 +41,27 @@ USAGE = Usage(
 
 @pytest.fixture
 async def pool(stack: RunningStack) -> AsyncIterator[ServicePool]:
-    pool = await open_pool(stack.gateway_database_url, name="test-ledger", max_size=4)
-    yield pool
-    await close_pool(pool)
+    async with pool_on(stack.gateway_database_url, name="test-ledger", max_size=4) as pool:
+        yield pool
+
+
+@pytest.fixture
+async def pool_in_service(stack: RunningStack) -> AsyncIterator[ServicePool]:
+    """Gives up when one in production does; several connections are open already."""
+    async with pool_on(stack.gateway_database_url, deadline_s=AS_IN_SERVICE_S, min_size=4, max_size=4) as pool:
+        yield pool
+
+
+@pytest.fixture
+async def hasty_pool(stack: RunningStack) -> AsyncIterator[ServicePool]:
+    """For who is to be given up."""
+    async with pool_on(stack.gateway_database_url, deadline_s=0.2, max_size=4) as pool:
+        yield pool
 
 
 @pytest.fixture
 def ledger(pool: ServicePool) -> PostgresLedger:
-    return PostgresLedger(pool, deadline_s=30)
+    return PostgresLedger(pool)
 
 
 def a_call(user_id: UUID, *, tokens: int = 1000, cost_nano_usd: int = 50_000, lease_s: float = 60) -> HoldRequest:
@@ -75,10 +89,9 @@ async def test_a_call_is_one_statement_before_it_and_one_after_whatever_limits_i
     database: asyncpg.Connection, stack: RunningStack
 ) -> None:
     user_id = await new_user(database, TestLimits(60, 6000, 10, 5_000_000))
-    pool = await open_pool(stack.gateway_database_url, name="test-ledger-statements", max_size=1)
     asked: list[str] = []
-    try:
-        ledger = PostgresLedger(pool, deadline_s=30)
+    async with pool_on(stack.gateway_database_url, max_size=1) as pool:
+        ledger = PostgresLedger(pool)
         first = replace(a_call(user_id), key_id=uuid4())
         for _ in range(2):  # a connection learns the types of its arguments once, and subjects have a meter once
             asked.clear()
@@ -87,8 +100,6 @@ async def test_a_call_is_one_statement_before_it_and_one_after_whatever_limits_i
             await ledger.settle(request.request_id, USAGE)
             async with pool.acquire() as connection:
                 connection.add_query_logger(lambda query: asked.append(query.query.partition("(")[0]))
-    finally:
-        await close_pool(pool)
     assert asked == ["select * from gateway.hold_one", "select gateway.finish_one"]
 
 
@@ -174,7 +185,7 @@ async def test_a_conflict_between_transactions_is_tried_again(
 
 
 async def test_a_locked_meter_is_waited_for_a_second_and_no_longer(
-    stack: RunningStack, database: asyncpg.Connection, pool: ServicePool
+    database: asyncpg.Connection, pool: ServicePool, pool_in_service: ServicePool
 ) -> None:
     user_id = await new_user(database, TestLimits())
     await PostgresLedger(pool).hold(a_call(user_id))
@@ -182,18 +193,18 @@ async def test_a_locked_meter_is_waited_for_a_second_and_no_longer(
         await database.execute("select from gateway.meters where subject_id = $1 for update", user_id)
         begun = asyncio.get_running_loop().time()
         with pytest.raises(Unavailable) as refusal:
-            await PostgresLedger(pool).hold(a_call(user_id))
+            await PostgresLedger(pool_in_service).hold(a_call(user_id))
         assert asyncio.get_running_loop().time() - begun < 5  # 1 s, and what a busy machine adds
     assert (refusal.value.status, refusal.value.code) == (503, "ledger_unavailable")
     assert refusal.value.retry_after_s == 1.0
 
 
-async def test_a_deadline_sooner_than_the_databases_own_timeouts_holds_too(
-    database: asyncpg.Connection, pool: ServicePool, monkeypatch: pytest.MonkeyPatch
+async def test_a_short_deadline_holds_whatever_is_asked(
+    database: asyncpg.Connection, hasty_pool: ServicePool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(postgres, "UNDO_AFTER_S", (0.0, 0.1, 0.5, 5.0))
     user_id = await new_user(database, TestLimits())
-    ledger = PostgresLedger(pool, deadline_s=0.2)
+    ledger = PostgresLedger(hasty_pool)
     async with database.transaction():
         await database.execute("lock table gateway.meters, gateway.holds")
         for step in (ledger.hold(a_call(user_id)), ledger.renew("nobody's", 60)):
@@ -204,11 +215,11 @@ async def test_a_deadline_sooner_than_the_databases_own_timeouts_holds_too(
 
 
 async def test_closing_leaves_a_lost_hold_to_its_lease_where_the_database_does_not_answer(
-    database: asyncpg.Connection, pool: ServicePool, monkeypatch: pytest.MonkeyPatch
+    database: asyncpg.Connection, hasty_pool: ServicePool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(postgres, "UNDO_AFTER_S", (3600.0,))
     user_id = await new_user(database, TestLimits())
-    ledger = PostgresLedger(pool, deadline_s=0.2)
+    ledger = PostgresLedger(hasty_pool)
     async with database.transaction():
         await database.execute("lock table gateway.meters, gateway.holds")
         with pytest.raises(Unavailable):
@@ -224,7 +235,7 @@ async def test_a_hold_that_was_cancelled_does_not_stay(
     """The caller hangs up while the database is at it: at the lock, before, or after, nothing stays charged."""
     monkeypatch.setattr(postgres, "UNDO_AFTER_S", (0.0, 0.1, 0.5, 5.0))
     user_id = await new_user(database, TestLimits())
-    ledger = PostgresLedger(pool, deadline_s=30)
+    ledger = PostgresLedger(pool)
     await ledger.hold(a_call(user_id))
     for patience_s in (0.0, 0.0005, 0.001, 0.002, 0.004):
         task = asyncio.create_task(ledger.hold(a_call(user_id)))
@@ -238,29 +249,30 @@ async def test_a_hold_that_was_cancelled_does_not_stay(
 
 
 async def test_closing_gives_a_lost_hold_one_more_try_at_once(
-    database: asyncpg.Connection, pool: ServicePool, monkeypatch: pytest.MonkeyPatch
+    database: asyncpg.Connection, stack: RunningStack, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(postgres, "UNDO_AFTER_S", (3600.0,))
     user_id = await new_user(database, TestLimits())
-    ledger = PostgresLedger(pool, deadline_s=30)
-    async with database.transaction():
-        await database.execute("lock table gateway.meters")
-        task = asyncio.create_task(ledger.hold(a_call(user_id)))
-        await wait_for_a_waiting_statement(database)
-        task.cancel()
-        await asyncio.wait({task})
-    await asyncio.wait_for(ledger.aclose(), 30)
+    async with pool_on(stack.gateway_database_url, name="test-ledger", deadline_s=2.0) as pool:
+        ledger = PostgresLedger(pool)
+        async with database.transaction():
+            await database.execute("lock table gateway.meters")
+            task = asyncio.create_task(ledger.hold(a_call(user_id)))
+            await wait_for_a_waiting_statement(database)
+            task.cancel()
+            await asyncio.wait({task})
+        await asyncio.wait_for(ledger.aclose(), 30)
     assert await database.fetchval("select count(*) from gateway.holds where user_id = $1", user_id) == 0
 
 
 @pytest.mark.parametrize("most_undoing", [0, 1000], ids=["too many to look for", "looked for and not found"])
 async def test_a_hold_that_was_never_made_ends_the_search_for_it(
-    database: asyncpg.Connection, pool: ServicePool, monkeypatch: pytest.MonkeyPatch, most_undoing: int
+    database: asyncpg.Connection, hasty_pool: ServicePool, monkeypatch: pytest.MonkeyPatch, most_undoing: int
 ) -> None:
     monkeypatch.setattr(postgres, "MOST_UNDOING", most_undoing)
     monkeypatch.setattr(postgres, "UNDO_AFTER_S", (0.0, 0.0))
     user_id = await new_user(database, TestLimits())
-    ledger = PostgresLedger(pool)
+    ledger = PostgresLedger(hasty_pool)
     async with database.transaction():
         await database.execute("lock table gateway.meters")
         with pytest.raises(Unavailable):
@@ -357,7 +369,7 @@ async def test_of_calls_in_one_statement_those_that_were_given_up_meanwhile_do_n
 ) -> None:
     monkeypatch.setattr(postgres, "UNDO_AFTER_S", (0.0, 0.1, 0.5, 5.0))
     user_id = await new_user(database, TestLimits())
-    ledger = PostgresLedger(pool, deadline_s=30)
+    ledger = PostgresLedger(pool)
     await ledger.hold(a_call(user_id))
     async with database.transaction():
         await database.execute("select from gateway.meters where subject_id = $1 for update", user_id)

@@ -10,21 +10,20 @@ from uuid import UUID, uuid4
 import asyncpg
 import pytest
 
-from core.postgres import close_pool, open_pool
 from llm_gateway.accounting import TokenCounts
 from llm_gateway.limits.ledger import DuplicateCall, HoldRequest, LimitExceeded, Usage
 from llm_gateway.limits.postgres import PostgresLedger
 from tests.support.ledger import TestLimits, new_user
-from tests.support.ledger_process import PATIENCE_S, ledger_processes
+from tests.support.ledger_process import ledger_processes
+from tests.support.pools import pool_on
 from tests.support.stack import RunningStack
 
 
 @pytest.fixture
 async def ledgers(stack: RunningStack) -> AsyncIterator[list[PostgresLedger]]:
-    pools = [await open_pool(stack.gateway_database_url, name=f"race-{number}", max_size=8) for number in range(2)]
-    yield [PostgresLedger(pool, deadline_s=PATIENCE_S) for pool in pools]
-    for pool in pools:
-        await close_pool(pool)
+    url = stack.gateway_database_url
+    async with pool_on(url, max_size=8) as one, pool_on(url, max_size=8) as other:
+        yield [PostgresLedger(one), PostgresLedger(other)]
 
 
 async def race(stack: RunningStack, user_id: UUID, **order: object) -> tuple[list[str], dict[str, int]]:

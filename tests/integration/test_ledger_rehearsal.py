@@ -15,7 +15,6 @@ import asyncpg
 import pytest
 from structlog.testing import capture_logs
 
-from core.postgres import close_pool, open_pool
 from core.settings import load_settings
 from llm_gateway import create_gateway
 from llm_gateway.limits.ledger import LimitName, NotEnforced
@@ -23,6 +22,7 @@ from llm_gateway.limits.memory import MemoryLedger
 from llm_gateway.limits.meters import SubjectLimits
 from llm_gateway.limits.postgres import PostgresLedger
 from tests.support.ledger_postgres_store import PostgresStore
+from tests.support.pools import pool_on
 from tests.support.stack import RunningStack
 
 ROWS: Final = " union all ".join(
@@ -55,9 +55,8 @@ async def store(ledger_database: PostgresStore) -> PostgresStore:
 
 @pytest.fixture
 async def ledger(store: PostgresStore) -> AsyncIterator[PostgresLedger]:
-    pool = await open_pool(store.url, name="test-rehearsal", max_size=1)
-    yield PostgresLedger(pool, deadline_s=30)
-    await close_pool(pool)
+    async with pool_on(store.url, max_size=1) as pool:
+        yield PostgresLedger(pool)
 
 
 async def test_each_limit_is_seen_to_refuse_and_nothing_is_left(store: PostgresStore, ledger: PostgresLedger) -> None:

@@ -21,11 +21,11 @@ import asyncpg
 import psutil
 import uvloop
 
-from core.postgres import close_pool, open_pool
 from llm_gateway.accounting import TokenCounts
 from llm_gateway.limits.ledger import HoldRequest, Scope, Usage
 from llm_gateway.limits.postgres import PostgresLedger
 from tests.load.processes import ProcessTree
+from tests.support.pools import pool_on
 from tests.support.stack import running_stack
 
 USAGE = Usage(counts=TokenCounts(input=200, output=100), cost_nano_usd=12_000, deployment="bench/one", endpoint="chat")
@@ -80,13 +80,9 @@ HEAD = (
 
 async def measure(gateway_url: str, callers: Callers, server: ProcessTree, *, clients: int, seconds: float) -> Result:
     """`clients` callers that each hold and settle, one after the other, for so many seconds."""
-    pool = await open_pool(gateway_url, name="ledger-load", min_size=CONNECTIONS, max_size=CONNECTIONS)
-    ledger = PostgresLedger(pool, deadline_s=30)
     result, turns, run = Result(), count(), uuid4().hex[:8]
-    database_cpu_s, own_cpu_s, begin = server.cpu_s(), _own_cpu_s(), time.perf_counter()
-    end = begin + seconds
 
-    async def call_on() -> None:
+    async def call_on(ledger: PostgresLedger, end: float) -> None:
         while time.perf_counter() < end:
             turn = next(turns)
             request = callers.request(turn, f"bench_{run}_{turn:012d}")
@@ -97,10 +93,12 @@ async def measure(gateway_url: str, callers: Callers, server: ProcessTree, *, cl
             result.hold_s.append(held - started)
             result.settle_s.append(time.perf_counter() - held)
 
-    await asyncio.gather(*(call_on() for _ in range(clients)))
-    result.elapsed_s = time.perf_counter() - begin
-    result.database_cpu_s, result.own_cpu_s = server.cpu_s() - database_cpu_s, _own_cpu_s() - own_cpu_s
-    await close_pool(pool)
+    async with pool_on(gateway_url, min_size=CONNECTIONS, max_size=CONNECTIONS) as pool:
+        ledger = PostgresLedger(pool)
+        database_cpu_s, own_cpu_s, begin = server.cpu_s(), _own_cpu_s(), time.perf_counter()
+        await asyncio.gather(*(call_on(ledger, begin + seconds) for _ in range(clients)))
+        result.elapsed_s = time.perf_counter() - begin
+        result.database_cpu_s, result.own_cpu_s = server.cpu_s() - database_cpu_s, _own_cpu_s() - own_cpu_s
     return result
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from stack import api
 from stack.http_probe import wait_until_answers
+from tests.support.pools import DEADLINE_VARIABLE, PATIENCE_S
 from tests.support.stack import RunningStack, free_ports
 
 MODEL = "fake/chat"
@@ -45,6 +46,7 @@ def api_server_on(stack: RunningStack, provider_url: str, *, name: str = "api") 
     environment = {
         **stack.environment(),
         "BUTTRESS_MODELS_FILE": str(models_file),
+        DEADLINE_VARIABLE: str(PATIENCE_S),
     }
     part = replace(api.part(config, environment), name=name, log_file=stack.state_dir / "logs" / f"{name}.log")
     child = stack.family.start(part)

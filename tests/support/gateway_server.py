@@ -20,6 +20,7 @@ from tests.support.callers import Caller
 from tests.support.eventually import eventually
 from tests.support.fake_provider import FakeProvider
 from tests.support.held_memory import AT_START, HELD_FILE_VARIABLE, Held, held_by
+from tests.support.pools import DEADLINE_VARIABLE, PATIENCE_S
 from tests.support.stack import RunningStack, free_ports
 
 PROVIDER_KEY = "canary-provider-key-7f3a"
@@ -327,10 +328,14 @@ def gateway_on(
     *,
     name: str = "gateway",
     models_toml: str = MODELS_TOML,
+    database_deadline_s: float = PATIENCE_S,
     extra_environment: Mapping[str, str] | None = None,
     wait: bool = True,
 ) -> Iterator[GatewayServer]:
-    """Ready inside the block (unless `wait` is false), gone after it. Another `name` for each that runs meanwhile."""
+    """Ready inside the block (unless `wait` is false), gone after it. Another `name` for each that runs meanwhile.
+
+    AS_IN_SERVICE_S where a database that does not answer, or speed, is what it is about.
+    """
     port = free_ports(1)[0]
     models_file = stack.state_dir / f"{name}.models.toml"
     models_file.write_text(models_toml.format(url=provider.url, refused_url=provider.refused_url))
@@ -348,6 +353,7 @@ def gateway_on(
             "BUTTRESS_GATEWAY_PORT": str(port),
             "BUTTRESS_CORS_ORIGINS": PAGE,
             "FAKE_PROVIDER_KEY": PROVIDER_KEY,
+            DEADLINE_VARIABLE: str(database_deadline_s),
             **(extra_environment or {}),
         },
         log_file=log_file,

@@ -15,6 +15,7 @@ from core.settings import load_settings
 from llm_gateway import Gateway, create_gateway
 from tests.support.fake_provider import FakeProvider
 from tests.support.gateway_server import MODELS_TOML, PROVIDER_KEY
+from tests.support.pools import DEADLINE_VARIABLE, PATIENCE_S
 from tests.support.stack import RunningStack
 
 
@@ -34,12 +35,17 @@ async def gateway_within(
     folder: Path,
     *,
     database_url: str | None = None,
+    database_deadline_s: float = PATIENCE_S,
     models_toml: str = MODELS_TOML,
 ) -> AsyncIterator[Gateway]:
     """A gateway that serves inside the block."""
     models_file = folder / "models.toml"
     models_file.write_text(models_toml.format(url=provider.url, refused_url=provider.refused_url))
-    environment = {**stack.environment(), "BUTTRESS_MODELS_FILE": str(models_file)}
+    environment = {
+        **stack.environment(),
+        "BUTTRESS_MODELS_FILE": str(models_file),
+        DEADLINE_VARIABLE: str(database_deadline_s),
+    }
     if database_url is not None:
         environment["BUTTRESS_GATEWAY_DATABASE_URL"] = database_url
     gateway = create_gateway(load_settings(environment), environ={"FAKE_PROVIDER_KEY": PROVIDER_KEY})

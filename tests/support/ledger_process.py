@@ -16,12 +16,10 @@ from contextlib import asynccontextmanager
 from typing import Any
 from uuid import UUID, uuid4
 
-from core.postgres import close_pool, open_pool
 from llm_gateway.accounting import TokenCounts
 from llm_gateway.limits.ledger import CallTooLarge, HoldRequest, LimitExceeded, Usage
 from llm_gateway.limits.postgres import PostgresLedger
-
-PATIENCE_S = 60.0  # the machine may be busy; no result depends on how long it takes
+from tests.support.pools import pool_on
 
 
 async def make_calls(ledger: PostgresLedger, order: dict[str, Any]) -> dict[str, object]:  # parsed JSON
@@ -52,13 +50,12 @@ async def make_calls(ledger: PostgresLedger, order: dict[str, Any]) -> dict[str,
 
 
 async def serve(database_url: str) -> None:
-    pool = await open_pool(database_url, name="ledger-process", min_size=10, max_size=10)
-    ledger = PostgresLedger(pool, deadline_s=PATIENCE_S)
-    _say("ready")
-    order = json.loads(await asyncio.to_thread(sys.stdin.readline))
-    _say(json.dumps(await make_calls(ledger, order)))
-    await asyncio.to_thread(sys.stdin.read)
-    await close_pool(pool)
+    async with pool_on(database_url, min_size=10) as pool:
+        ledger = PostgresLedger(pool)
+        _say("ready")
+        order = json.loads(await asyncio.to_thread(sys.stdin.readline))
+        _say(json.dumps(await make_calls(ledger, order)))
+        await asyncio.to_thread(sys.stdin.read)
 
 
 def _say(line: str) -> None:

@@ -255,7 +255,7 @@ async def test_a_lame_duck_waits_for_answers_that_could_not_say_that_it_leaves(
     pipeline = pipeline_with(catalog, LeaseLedger())
     pipeline.times = Times(lame_duck=0.01, grace=3600.0)
     began_before = a_call(pipeline, "before", age_s=0.0)
-    leaving = asyncio.create_task(Shutdown(pipeline).lame_duck())
+    leaving = asyncio.create_task(Shutdown(pipeline, silent_s=SILENT_S).lame_duck())
     await asyncio.sleep(0.1)
     a_call(pipeline, "after", age_s=0.0)  # is told, so nobody waits for it
     assert (pipeline.leaving, pipeline.draining, leaving.done()) == (True, False, False)
@@ -267,7 +267,7 @@ async def test_a_lame_duck_waits_for_answers_that_could_not_say_that_it_leaves(
 async def test_a_lame_duck_does_not_wait_longer_than_the_grace_period(catalog: Catalog) -> None:
     pipeline = pipeline_with(catalog, LeaseLedger())
     pipeline.times = Times(lame_duck=0.01, grace=0.05)
-    shutdown = Shutdown(pipeline)
+    shutdown = Shutdown(pipeline, silent_s=SILENT_S)
 
     async def endless() -> Interruption | None:
         call = a_call(pipeline, "endless", age_s=0.0)
@@ -286,13 +286,12 @@ async def test_a_lame_duck_does_not_wait_longer_than_the_grace_period(catalog: C
     await shutdown.finish()
 
 
+SILENT_S = 0.5
 USED = Usage(counts=TokenCounts(input=1, output=2), cost_nano_usd=3)
 
 
 @pytest.fixture
-def patience(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A stopping gateway listens often, and its patience with a silent ledger is over soon."""
-    monkeypatch.setattr(upkeep, "_SILENT_S", 0.05)
+def listening_often(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(upkeep, "_LISTEN_EVERY_S", 0.005)
 
 
@@ -307,11 +306,11 @@ async def test_a_stop_waits_for_a_settlement_that_was_waiting_to_try_again(
     await ledger.tried.wait()
     ledger.is_away = False
     async with asyncio.timeout(60):
-        await Shutdown(pipeline).finish()
+        await Shutdown(pipeline, silent_s=SILENT_S).finish()
     assert ledger.told == ["late"]
 
 
-@pytest.mark.usefixtures("patience")
+@pytest.mark.usefixtures("listening_often")
 async def test_a_stop_does_not_wait_for_a_ledger_that_says_nothing(
     catalog: Catalog, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -321,30 +320,29 @@ async def test_a_stop_does_not_wait_for_a_ledger_that_says_nothing(
     ledger.is_away = True
     Charge(ledger, pipeline.tasks, "lost").settle(USED)
     async with asyncio.timeout(60):
-        await Shutdown(pipeline).finish()
+        await Shutdown(pipeline, silent_s=SILENT_S).finish()
         assert await pipeline.tasks.drain(60) == 0  # what is left to the reaper is not tried any more
     assert ledger.told == []
 
 
 class SlowLedger(LeaseLedger):
-    """Settles nothing before it was listened to so often that a silent one would have been given up."""
+    """Settles nothing before it was listened to for so long that a silent one would have been given up."""
 
     def __init__(self) -> None:
         super().__init__()
         self.is_away = True
-        self.listened = 0
+        self.since_s = perf_counter()
 
     async def reap(self) -> int:
-        self.listened += 1
-        self.is_away = self.listened < 30
+        self.is_away = perf_counter() < self.since_s + 2 * SILENT_S
         return 0
 
 
-@pytest.mark.usefixtures("patience")
+@pytest.mark.usefixtures("listening_often")
 async def test_a_stop_waits_for_a_slow_settlement_while_the_ledger_answers(catalog: Catalog) -> None:
     ledger = SlowLedger()
     pipeline = pipeline_with(catalog, ledger)
     Charge(ledger, pipeline.tasks, "slow").settle(USED)
     async with asyncio.timeout(60):
-        await Shutdown(pipeline).finish()
+        await Shutdown(pipeline, silent_s=SILENT_S).finish()
     assert ledger.told == ["slow"]

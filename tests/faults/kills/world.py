@@ -28,6 +28,7 @@ from tests.support.fake_provider import FakeProvider
 from tests.support.gateway_ledger import OUT_OF_REACH, set_limits
 from tests.support.gateway_server import GatewayServer, gateway_on
 from tests.support.native_models import NATIVE_MODELS_TOML
+from tests.support.pools import AS_IN_SERVICE_S
 from tests.support.stack import RunningStack
 
 LEASE_S = 5.0
@@ -97,6 +98,7 @@ class World:
                 self.provider,
                 name=gateway.name,
                 models_toml=NATIVE_MODELS_TOML,
+                database_deadline_s=AS_IN_SERVICE_S,
                 wait=False,
                 extra_environment={
                     "BUTTRESS_GATEWAY_DATABASE_URL": gateway.gate.url,
