@@ -95,7 +95,7 @@ def once(*pieces: bytes) -> Callable[[Server, asyncio.StreamReader, asyncio.Stre
 
 
 async def ask(http: ProviderHttp, server: Server, body: bytes = BODY) -> Answer:
-    return await http.post(server.origin, HEAD, body, connect_timeout_s=2)
+    return await http.post(server.origin, HEAD, body, connect_timeout_s=30)
 
 
 async def whole(answer: Answer) -> bytes:
