@@ -214,6 +214,21 @@ async def test_a_short_deadline_holds_whatever_is_asked(
     assert await database.fetchval("select count(*) from gateway.holds where user_id = $1", user_id) == 0
 
 
+async def test_waiting_for_a_connection_and_then_for_the_statement_has_one_deadline(
+    stack: RunningStack, database: asyncpg.Connection
+) -> None:
+    async with pool_on(stack.gateway_database_url, deadline_s=2.0, max_size=1) as pool, database.transaction():
+        await database.execute("lock table gateway.holds")
+        async with pool.acquire():
+            asking = asyncio.create_task(PostgresLedger(pool).renew("nobody's", 60))
+            await asyncio.sleep(
+                1.2
+            )  # less than one waits for a connection; a statement may take longer than what is left
+        with pytest.raises(Unavailable) as outage:
+            await asking
+    assert isinstance(outage.value.__cause__, TimeoutError)
+
+
 async def test_closing_leaves_a_lost_hold_to_its_lease_where_the_database_does_not_answer(
     database: asyncpg.Connection, hasty_pool: ServicePool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
