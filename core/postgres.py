@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import AsyncGenerator, Callable, Coroutine
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 from urllib.parse import urlsplit
@@ -74,6 +74,7 @@ class ServicePool(_Pool):
         return super().acquire(timeout=self.deadline_s * _ACQUIRING if timeout is None else timeout)
 
 
+@asynccontextmanager
 async def open_pool(
     dsn: str,
     *,
@@ -82,8 +83,8 @@ async def open_pool(
     min_size: int = 1,
     max_size: int = 10,
     transaction_pooler: bool | None = None,
-) -> ServicePool:
-    """A pool that keeps no session state; `min_size` connections are open unless PostgreSQL is out of reach.
+) -> AsyncGenerator[ServicePool]:
+    """Inside: a pool that keeps no session state, with `min_size` connections unless PostgreSQL is out of reach.
 
     Opening never fails for an outage: the service starts, answers 503, and recovers by itself when PostgreSQL does.
     Connections are handed on as they are (no reset, which would cost a round trip each): whoever uses one may only
@@ -111,8 +112,11 @@ async def open_pool(
     )
     pool.deadline_s = deadline_s
     await pool
-    await _warm_up(pool, min(min_size, max_size))
-    return pool
+    try:
+        await _warm_up(pool, min(min_size, max_size))
+        yield pool
+    finally:
+        await close_pool(pool)
 
 
 async def close_pool(pool: asyncpg.Pool[asyncpg.Record], *, timeout_s: float = 1.0) -> None:
@@ -124,15 +128,10 @@ async def close_pool(pool: asyncpg.Pool[asyncpg.Record], *, timeout_s: float = 1
         pool.terminate()
 
 
-@asynccontextmanager
-async def service_pool(settings: Settings, *, name: str, max_size: int) -> AsyncGenerator[ServicePool]:
-    """A pool for the service's own login, with a connection open if PostgreSQL is within reach; closed at the end."""
+def service_pool(settings: Settings, *, name: str, max_size: int) -> AbstractAsyncContextManager[ServicePool]:
+    """As `open_pool`, for the service's own login and with the patience that its settings name."""
     url, deadline_s = settings.gateway_database_url.get_secret_value(), settings.database_deadline_s
-    pool = await open_pool(url, name=name, deadline_s=deadline_s, max_size=max_size)
-    try:
-        yield pool
-    finally:
-        await close_pool(pool)
+    return open_pool(url, name=name, deadline_s=deadline_s, max_size=max_size)
 
 
 @asynccontextmanager

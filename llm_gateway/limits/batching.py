@@ -193,7 +193,6 @@ class Batches:
         task.add_done_callback(come_back)
 
     def _watch(self, posting: Posting, loop: asyncio.AbstractEventLoop) -> None:
-        self._forget_answered()
         self._by_deadline.append(posting)
         if not self._sweeping:
             self._sweeping = True

@@ -221,9 +221,7 @@ async def test_waiting_for_a_connection_and_then_for_the_statement_has_one_deadl
         await database.execute("lock table gateway.holds")
         async with pool.acquire():
             asking = asyncio.create_task(PostgresLedger(pool).renew("nobody's", 60))
-            await asyncio.sleep(
-                1.2
-            )  # less than one waits for a connection; a statement may take longer than what is left
+            await asyncio.sleep(1.2)  # one may wait so long for a connection, and then longer for the statement
         with pytest.raises(Unavailable) as outage:
             await asking
     assert isinstance(outage.value.__cause__, TimeoutError)
