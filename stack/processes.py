@@ -22,6 +22,10 @@ _POLL_S = 0.02
 _LONGEST_QUOTED = 300  # characters of one log line
 _KILL_S = 5.0  # how long the kernel may take to end what was killed
 
+# Fields of /proc/PID/stat from the state on, see proc(5).
+_STATE, _GROUP, _FLAGS, _THREADS, _STARTED = 0, 2, 6, 17, 19
+_PF_EXITING = 0x4  # Linux, include/linux/sched.h
+
 
 @dataclass(frozen=True)
 class Identity:
@@ -32,7 +36,7 @@ class Identity:
 
     @classmethod
     def of(cls, pid: int) -> Self | None:
-        """None where no such process lives (one that has ended but was not reaped yet does not live)."""
+        """None where no such process lives: it has ended with all its threads, and is at most not reaped yet."""
         started = _linux_start(pid) if _ON_LINUX else _ps_start(pid)
         return None if started is None else cls(pid, started)
 
@@ -43,10 +47,15 @@ class Identity:
 def _linux_start(pid: int) -> str | None:
     """Clock ticks after boot, with the boot's own id: unmoved by changes of the clock."""
     fields = _linux_stat(pid)
-    if not fields or fields[0] in "ZX":
+    if not _lives(fields):
         return None
     boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
-    return f"{boot}/{fields[19]}"
+    return f"{boot}/{fields[_STARTED]}"
+
+
+def _lives(fields: Sequence[str]) -> bool:
+    """The main thread may be a zombie while others, not gone yet, hold the process's files and ports."""
+    return bool(fields) and (fields[_STATE] not in "ZX" or int(fields[_THREADS]) > 1)
 
 
 def _linux_stat(pid: int) -> list[str]:
@@ -71,7 +80,7 @@ def group_members(group: int) -> list[int]:
     """The living processes of one process group."""
     if _ON_LINUX:
         rows = ((int(folder.name), _linux_stat(int(folder.name))) for folder in Path("/proc").glob("[0-9]*"))
-        return [pid for pid, fields in rows if fields and fields[0] not in "ZX" and int(fields[2]) == group]
+        return [pid for pid, fields in rows if _lives(fields) and int(fields[_GROUP]) == group]
     lines = [line.split() for line in _ps(["-A", "-o", "pid=,pgid="]).splitlines()]
     return [int(pid) for pid, pgid in lines if int(pgid) == group]
 
@@ -87,9 +96,20 @@ def command_line(pid: int) -> str:
 
 
 def _is_ours(pid: int) -> bool:
-    """Started from this copy of Buttress: whoever else was given the number of a group was not."""
+    """Started from this copy of Buttress: whoever else was given the number of a group was not.
+
+    Whatever is ending counts too: it has lost its command line, but not yet its files and ports.
+    """
     command = command_line(pid)
-    return str(ROOT) in command or sys.executable in command
+    return str(ROOT) in command or sys.executable in command or _is_ending(pid)
+
+
+def _is_ending(pid: int) -> bool:
+    if _ON_LINUX:
+        fields = _linux_stat(pid)
+        return not fields or bool(int(fields[_FLAGS]) & _PF_EXITING)
+    state = _ps(["-o", "stat=", "-p", str(pid)])
+    return not state or "E" in state
 
 
 @dataclass(frozen=True)

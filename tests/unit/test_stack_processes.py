@@ -11,6 +11,7 @@ import pytest
 
 from stack.config import ROOT
 from stack.errors import PartFailed
+from stack.http_probe import require_free_port
 from stack.processes import Child, Identity, Part, Record, command_line, end, group_members
 
 SLEEPS = "import time; time.sleep(600)"
@@ -20,6 +21,27 @@ STUBBORN = (
 PARENT = f"""
 import subprocess, sys
 print(subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)", {str(ROOT)!r}]).pid, flush=True)
+"""
+# The more memory and threads, the longer the kernel takes between the signal and the end.
+SERVER = """
+import socket, threading, time
+listener = socket.create_server(("127.0.0.1", 0))
+memory = bytes(150_000_000).replace(b"\\0" * 4096, b"\\1" * 4096)
+for _ in range(8):
+    threading.Thread(target=time.sleep, args=(600,), daemon=True).start()
+print(listener.getsockname()[1], flush=True)
+time.sleep(600)
+"""
+PARENT_OF_A_SERVER = f"""
+import subprocess, sys
+server = subprocess.Popen([sys.executable, "-c", {SERVER!r}, {str(ROOT)!r}], stdout=subprocess.PIPE)
+print(int(server.stdout.readline()), flush=True)
+"""
+ONLY_A_THREAD = """
+import ctypes, threading, time
+threading.Thread(target=time.sleep, args=(600,)).start()
+print("ready", flush=True)
+ctypes.CDLL(None).pthread_exit(None)
 """
 
 
@@ -68,6 +90,35 @@ def test_what_a_dead_leader_left_in_its_group_is_killed() -> None:
     end([Record("leader", identity, signal.SIGTERM)], grace_s=0.1)
     assert group_members(leader.pid) == []
     leader.stdout.close()
+
+
+def test_port_of_what_was_killed_is_free_at_once() -> None:
+    leader = subprocess.Popen(
+        [sys.executable, "-c", PARENT_OF_A_SERVER], start_new_session=True, stdout=subprocess.PIPE
+    )
+    assert leader.stdout is not None
+    identity = Identity.of(leader.pid)
+    assert identity is not None
+    with leader.stdout:
+        port = int(leader.stdout.readline())
+    leader.wait(timeout=10)
+    end([Record("leader", identity, signal.SIGTERM)], grace_s=0.1)
+    require_free_port(port, "BUTTRESS_PORT", "API")
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere the end of the main thread is the end of the process")
+def test_process_lives_until_its_last_thread_has_ended() -> None:
+    process = subprocess.Popen([sys.executable, "-c", ONLY_A_THREAD], start_new_session=True, stdout=subprocess.PIPE)
+    assert process.stdout is not None
+    identity = Identity.of(process.pid)
+    assert identity is not None
+    with process.stdout:
+        process.stdout.readline()
+    while command_line(process.pid):  # its main thread takes it along
+        assert process.poll() is None
+    assert identity.is_alive()
+    end([Record("process", identity, signal.SIGTERM)], grace_s=5)
+    assert process.wait(timeout=10) == -signal.SIGTERM
 
 
 def test_part_that_ignores_the_order_is_killed_after_its_grace(tmp_path: Path) -> None:
