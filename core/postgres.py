@@ -40,6 +40,9 @@ _RAISED_BY_DATABASE: Final = (
     asyncpg.InternalClientError,
     OSError,  # TimeoutError and every refused, reset or unresolvable connection
 )
+# How asyncpg's InterfaceError, which has no code, says that the connection or the pool has ended. Nobody here keeps a
+# connection that was given back: one that is said to be "back" was taken, because the server closed it.
+_SAYS_IT_IS_LOST: Final = ("closed", "closing", "released back to the pool")
 # SQLSTATE classes and codes (PostgreSQL manual, appendix A) after which the same call may succeed unchanged.
 _UNAVAILABLE_CLASSES: Final = frozenset({"08", "53", "57", "28", "3D", "58"})
 _UNAVAILABLE_CODES: Final = frozenset({"25006", "55P03"})
@@ -229,8 +232,8 @@ def error_from_postgres(error: BaseException) -> ButtressError:
         return _error_from_sqlstate(error.sqlstate or "")
     if isinstance(error, asyncpg.DataError | asyncpg.ClientConfigurationError):
         return InternalFault()
-    if isinstance(error, asyncpg.InterfaceError) and "clos" not in str(error):
-        return InternalFault()  # misuse; a connection or pool that is closed or closing says so
+    if isinstance(error, asyncpg.InterfaceError) and not any(words in str(error) for words in _SAYS_IT_IS_LOST):
+        return InternalFault()  # misuse
     return _database_unavailable()
 
 

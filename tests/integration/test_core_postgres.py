@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import threading
 import time
 from functools import partial
 from urllib.parse import urlsplit
@@ -150,12 +151,31 @@ async def test_an_exhausted_pool_is_unavailable_within_a_second(stack: RunningSt
         assert time.monotonic() - started_s < SOON_S
 
 
-async def test_a_killed_connection_is_unavailable_once_and_then_replaced(
+async def test_a_connection_that_is_killed_between_two_statements_is_unavailable_once_and_then_replaced(
     stack: RunningStack, database: asyncpg.Connection
 ) -> None:
+    killed = asyncio.Event()
     async with pool_on(stack.gateway_database_url, max_size=1) as pool:
-        async with pool.acquire() as connection:
+        async with lend(pool) as connection:
+            connection.add_termination_listener(lambda _connection: killed.set())
             await database.execute("select pg_terminate_backend($1)", connection.get_server_pid())
+            await killed.wait()
+            with pytest.raises(Unavailable), database_errors():
+                await connection.fetchval("select 1")
+        assert await pool.fetchval("select 1") == 1
+
+
+async def test_a_connection_that_is_killed_unseen_is_unavailable_once_and_then_replaced(stack: RunningStack) -> None:
+    async def kill(pid: int) -> None:
+        database = await asyncpg.connect(stack.database_url)
+        await database.execute("select pg_terminate_backend($1, 10000)", pid)
+        await database.close()
+
+    async with pool_on(stack.gateway_database_url, max_size=1) as pool:
+        async with lend(pool) as connection:
+            elsewhere = threading.Thread(target=asyncio.run, args=(kill(connection.get_server_pid()),))
+            elsewhere.start()
+            elsewhere.join()  # holds this event loop up, so that it sees the end only when it reads the next answer
             with pytest.raises(Unavailable), database_errors():
                 await connection.fetchval("select 1")
         assert await pool.fetchval("select 1") == 1
@@ -238,6 +258,7 @@ async def test_closing_does_not_wait_forever_for_who_holds_a_connection(stack: R
         (asyncpg.InternalServerError(), InternalFault),
         (asyncpg.PostgresError(), InternalFault),
         (asyncpg.InterfaceError("pool is closing"), Unavailable),
+        (asyncpg.InterfaceError("connection has been released back to the pool"), Unavailable),
         (asyncpg.InterfaceError("another operation is in progress"), InternalFault),
         (asyncpg.DataError("invalid input"), InternalFault),
         (asyncpg.ClientConfigurationError("bad dsn"), InternalFault),
