@@ -84,6 +84,7 @@ class Call:
         self.usage: Usage | None = None
         self.counted: asyncio.Event | None = None  # its usage is being counted until this is set
         self.interruption: Interruption | None = None
+        self.given = False  # the client has been handed all of a complete answer: it may leave now
         self.stream_error: ButtressError | None = None  # told within the stream, status 200 having been sent
         self._task = asyncio.current_task()
         self._over_s: float | None = None

@@ -91,6 +91,7 @@ async def deliver_again(call: Call, client: Client, answer: bytes) -> None:
     call.first_output_s = call.age_s()
     await client.begin_stream(headers)
     await client.send(given)
+    call.given = True
     await call.resolved()
     await client.end_stream()
 
@@ -111,7 +112,8 @@ async def deliver_stream(call: Call, client: Client, *, deadline_s: float) -> No
         if call.interruption is None or client.gone:
             raise
         call.survive()
-        error = error_of_interruption(call.interruption)
+        error = None if call.given else error_of_interruption(call.interruption)
+    call.given = error is None
     answer.abort()
     call.settle_stream("cut" if error else "ok")
     if error is not None:
@@ -182,6 +184,7 @@ async def _pass_on(call: Call, client: Client, first: bytes, deadline_s: float) 
                 if sent_bytes - stream.echoed_bytes > max_bytes:
                     return OutputLimitReached()
                 patience.renew(ended=stream.ended)
+                call.given = stream.ended and not call.rules  # a rule may hold words back
                 piece = await answer.read()
                 came = stream.feed(piece) if piece else stream.end()
                 passed = await call.rules.feed_long(came) if len(came) > _LONG_BYTES else call.rules.feed(came)

@@ -182,7 +182,8 @@ class Pipeline:
             status, error_code = error.status, error.code
             raise
         except asyncio.CancelledError:
-            status, error_code = 499, "client_gone"  # nginx's number for it
+            if not call.given:  # whoever has its whole answer need not wait until we have written the bill
+                status, error_code = 499, "client_gone"  # nginx's number for it
             raise
         finally:  # synchronous: the task may be being cancelled
             call.abandon("client_gone")

@@ -161,6 +161,8 @@ class Play:
             await self._send_events(self.style.events(self.call, answer))
         else:
             await self._send(self.step.sse.encode())
+        if self.step.hold_before_end:
+            await self.gate.wait()
         self.connection.write(LAST_CHUNK)
 
     async def _send_events(self, events: Iterator[Event]) -> None:

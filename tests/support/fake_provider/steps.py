@@ -52,7 +52,8 @@ class Step:
     Refusals: `status` (not 200), `error_message`, `retry_after_s`, `headers`, `echoes_authorization` in the error's
     message, `redirect_to`.
     Time, in seconds: `delay_before_headers_s`, `slow_headers_s` (the head trickles), `delay_before_first_chunk_s`,
-    `delay_between_chunks_s`. Without any clock: `hold_before_headers` and `hold_after_chunks` wait for `/_release`.
+    `delay_between_chunks_s`. Without any clock: `hold_before_headers`, `hold_after_chunks` and `hold_before_end` (of a
+    stream: all its events are out, the end of the HTTP body is not) wait for `/_release`.
     Faults: `connection` before the answer, `body` of an answer that is not streamed; `cut_after_chunks` with `cut`
     (end: well-formed HTTP without the format's end; close: FIN within the body; reset: RST), `error_after_chunks`
     (an error event), `failure_code` (a response that ends as failed, after what it says), `split_bytes` (the stream
@@ -91,6 +92,7 @@ class Step:
     delay_between_chunks_s: float = 0.0
     hold_before_headers: bool = False
     hold_after_chunks: int | None = None
+    hold_before_end: bool = False
 
     connection: ConnectionFault = "none"
     body: BodyFault = "none"

@@ -1,0 +1,84 @@
+"""Who has its whole answer may leave. OpenAI's own client closes its connection at `[DONE]`, every time."""
+
+from __future__ import annotations
+
+from typing import Any
+from uuid import UUID
+
+import asyncpg
+import pytest
+
+from tests.support.callers import Caller
+from tests.support.eventually import eventually
+from tests.support.fake_provider import FakeProvider, Step
+from tests.support.gateway_ledger import usage_rows
+from tests.support.gateway_server import GatewayServer
+
+ASK: Any = [{"role": "user", "content": "What is the weather in Basel?"}]  # the SDK's own message types are unions
+REMEMBER = {"x-buttress-cache": "max-age=600"}
+CHAT = {"model": "fake/chat", "messages": ASK, "stream": True}
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "last"),
+    [
+        ("/chat/completions", CHAT, "data: [DONE]"),
+        ("/messages", {**CHAT, "model": "fake/claude", "max_tokens": 64}, "event: message_stop"),
+        ("/responses", {"model": "fake/chat", "input": "Weather?", "stream": True}, "event: response.completed"),
+    ],
+)
+async def test_a_client_that_leaves_at_the_last_event_was_answered(
+    *,
+    path: str,
+    body: dict[str, object],
+    last: str,
+    gateway: GatewayServer,
+    caller: Caller,
+    database: asyncpg.Connection,
+    fake_provider: FakeProvider,
+) -> None:
+    """The provider's connection, too, has still to end: what is waited for then is nobody's answer."""
+    fake_provider.script(Step(text="It is sunny.", hold_before_end=True))
+    async with gateway.http(caller) as client, client.stream("POST", path, json=body, headers=REMEMBER) as answer:
+        lines = answer.aiter_lines()
+        while await anext(lines) != last:
+            pass
+        while await anext(lines):  # the rest of that event
+            pass
+    await fake_provider.wait_for(client_gone=1)
+    await was_answered(gateway, answer.headers["x-buttress-call-id"])
+    [row] = await usage_rows(database, caller, count=1)
+    assert (row["outcome"], row["estimated"]) == ("ok", False)
+    await is_remembered(database, caller.user_id)
+
+
+async def test_openais_client_was_answered(gateway: GatewayServer, caller: Caller, fake_provider: FakeProvider) -> None:
+    fake_provider.script(Step(text="It is sunny.", times=5))
+    async with gateway.sdk(caller) as client:
+        for _ in range(5):
+            raw = await client.chat.completions.with_raw_response.create(**CHAT)
+            stream: Any = raw.parse()
+            assert "".join([chunk.choices[0].delta.content or "" async for chunk in stream]) == "It is sunny."
+            await was_answered(gateway, raw.headers["x-buttress-call-id"])
+
+
+async def was_answered(gateway: GatewayServer, call_id: str) -> None:
+    """The log has the call as one that was answered."""
+    found: list[dict[str, object]] = []
+
+    async def is_logged() -> bool:
+        found[:] = [line for line in gateway.log_lines("llm_call") if line["call_id"] == call_id]
+        return bool(found)
+
+    await eventually(is_logged)
+    assert [(line["status"], line["error_code"], line["outcome"]) for line in found] == [(200, None, "ok")]
+
+
+async def is_remembered(database: asyncpg.Connection, tenant_id: UUID) -> None:
+    """The cache has the answer."""
+
+    async def it_is() -> bool:
+        query = "select count(*) from gateway.cached_answers where tenant_id = $1"
+        return int(await database.fetchval(query, tenant_id)) == 1
+
+    await eventually(it_is)
