@@ -53,7 +53,7 @@ def test_on_a_port_that_is_taken_it_says_so(stack: RunningStack) -> None:
 
 
 async def test_it_says_how_it_is(gateway: GatewayServer) -> None:
-    async with httpx.AsyncClient(base_url=gateway.url) as client:
+    async with httpx.AsyncClient(base_url=gateway.url, timeout=30) as client:
         live = await client.get("/health/live")
         ready = await client.get("/health/ready")
         nothing = await client.get("/llm")
@@ -64,7 +64,7 @@ async def test_it_says_how_it_is(gateway: GatewayServer) -> None:
 
 
 async def test_what_is_not_there_is_refused_in_the_words_of_whoever_asks(gateway: GatewayServer) -> None:
-    async with httpx.AsyncClient(base_url=gateway.url) as client:
+    async with httpx.AsyncClient(base_url=gateway.url, timeout=30) as client:
         root = await client.get("/")
         openai = await client.post("/v1/chat/completions", json={})
         claude = await client.post("/v1/messages", json={}, headers={"anthropic-version": "2023-06-01"})

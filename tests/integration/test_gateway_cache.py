@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import AsyncIterator, Mapping
+from pathlib import Path
 from uuid import UUID
 
 import asyncpg
@@ -11,11 +12,14 @@ import httpx
 import pytest
 from jose import jwt
 
+from llm_gateway import Gateway
+from llm_gateway.cache import postgres
 from tests.support.callers import Caller, join, make_team, new_caller
 from tests.support.eventually import eventually
 from tests.support.fake_provider import FakeProvider, Step, ToolCall
 from tests.support.gateway_ledger import open_holds, set_limits, usage_rows
-from tests.support.gateway_server import GatewayServer, gateway_on
+from tests.support.gateway_server import GatewayServer
+from tests.support.gateway_within import ask_within, gateway_within
 from tests.support.native_models import NATIVE_MODELS_TOML
 from tests.support.stack import RunningStack
 
@@ -199,12 +203,12 @@ async def test_an_answer_is_given_again_until_it_is_too_old(
 ) -> None:
     await ask(gateway, caller)
     await until_stored(database, caller.user_id)
-    aged = "update gateway.cached_answers set stored_at = stored_at - interval '90 seconds' where tenant_id = $1"
+    aged = "update gateway.cached_answers set stored_at = stored_at - interval '300 seconds' where tenant_id = $1"
     await database.execute(aged, caller.user_id)
-    assert (await ask(gateway, caller, headers={"x-buttress-cache": "max-age=100"})).headers[
+    assert (await ask(gateway, caller, headers={"x-buttress-cache": "max-age=500"})).headers[
         "x-buttress-cache"
     ] == "hit"
-    assert (await ask(gateway, caller, headers={"x-buttress-cache": "max-age=80"})).headers[
+    assert (await ask(gateway, caller, headers={"x-buttress-cache": "max-age=299"})).headers[
         "x-buttress-cache"
     ] == "miss"
 
@@ -262,37 +266,39 @@ price_usd_per_million_tokens = {{ input = 1, output = 2 }}
 """
 
 
-@pytest.fixture(scope="module")
-def remembering(stack: RunningStack, fake_provider: FakeProvider) -> Iterator[GatewayServer]:
-    models = NATIVE_MODELS_TOML + REMEMBERS
-    with gateway_on(
-        stack, fake_provider, name="gateway-remembers", models_toml=models, database_deadline_s=4.0
-    ) as server:
-        yield server
+@pytest.fixture
+async def remembering(stack: RunningStack, fake_provider: FakeProvider, tmp_path: Path) -> AsyncIterator[Gateway]:
+    async with gateway_within(stack, fake_provider, tmp_path, models_toml=NATIVE_MODELS_TOML + REMEMBERS) as gateway:
+        yield gateway
 
 
 async def test_a_model_may_remember_by_itself_unless_the_call_says_no(
-    remembering: GatewayServer, caller: Caller, database: asyncpg.Connection
+    remembering: Gateway, caller: Caller, database: asyncpg.Connection
 ) -> None:
-    body = {**CHAT, "model": "fake/remembers"}
-    assert (await ask(remembering, caller, body, headers={})).headers["x-buttress-cache"] == "miss"
+    async def state_of_cache(headers: Mapping[str, str]) -> str | None:
+        body = {**CHAT, "model": "fake/remembers"}
+        answer = await ask_within(remembering, {**caller.headers, **headers}, "/chat/completions", body)
+        assert answer.status == 200
+        return answer.headers.get("x-buttress-cache")
+
+    assert await state_of_cache({}) == "miss"
     await until_stored(database, caller.user_id)
-    assert (await ask(remembering, caller, body, headers={})).headers["x-buttress-cache"] == "hit"
-    no = {"x-buttress-cache": "no-store"}
-    assert "x-buttress-cache" not in (await ask(remembering, caller, body, headers=no)).headers
+    assert await state_of_cache({}) == "hit"
+    assert await state_of_cache({"x-buttress-cache": "no-store"}) is None
 
 
 async def test_a_cache_that_is_slow_or_broken_costs_a_moment_and_no_call(
-    remembering: GatewayServer, caller: Caller, database: asyncpg.Connection, stack: RunningStack
+    remembering: Gateway, caller: Caller, stack: RunningStack, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The table is locked against readers: every look into the cache waits, and is given up."""
+    monkeypatch.setattr(postgres, "_FIND_WITHIN", 0.02)  # of a deadline with the patience of tests
     holder = await asyncpg.connect(stack.database_url)
     try:
         async with holder.transaction():
             await holder.execute("lock table gateway.cached_answers in access exclusive mode")
             for _ in range(3):
-                waited = await ask(remembering, caller)
-                assert (waited.status_code, waited.headers["x-buttress-cache"]) == (200, "miss")
+                waited = await ask_within(remembering, {**caller.headers, **WISH}, "/chat/completions", CHAT)
+                assert (waited.status, waited.headers["x-buttress-cache"]) == (200, "miss")
     finally:
         await holder.close()
-    assert remembering.log_lines("cache_unavailable")
+    assert b'buttress_llm_cache_total{event="unavailable"}' in remembering.metrics.render()

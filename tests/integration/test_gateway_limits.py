@@ -84,14 +84,13 @@ async def test_tokens_are_refused_as_openai_refuses_them(
     await set_limits(database, caller, tokens_per_minute=400)
     fake_provider.script(Step(input_tokens=100, times=0))
     async with gateway.http(caller) as client:
-        statuses, answer = [], None
-        for _ in range(12):
+        answer = await client.post("/chat/completions", json=ASK)
+        assert answer.status_code == 200
+        for _ in range(11):  # each costs what comes back in a quarter of a minute
             answer = await client.post("/chat/completions", json=ASK)
-            statuses.append(answer.status_code)
-    assert statuses[0] == 200
-    assert answer is not None
-    assert answer.status_code == 429
-    assert answer.json()["error"]["type"] == "tokens"
+            if answer.status_code != 200:
+                break
+    assert (answer.status_code, answer.json()["error"]["type"]) == (429, "tokens")
 
 
 async def test_a_call_larger_than_a_limit_is_not_worth_retrying(

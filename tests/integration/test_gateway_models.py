@@ -67,6 +67,6 @@ async def test_a_key_that_may_not_list_models_is_told_so(
 
 @pytest.mark.parametrize("path", ["/models", "/models/fake/chat"])
 async def test_nobody_lists_models_without_a_credential(path: str, gateway: GatewayServer) -> None:
-    async with httpx.AsyncClient(base_url=gateway.base_url) as client:
+    async with httpx.AsyncClient(base_url=gateway.base_url, timeout=30) as client:
         assert (await client.get(path)).status_code == 401
         assert (await client.get(path, headers={"anthropic-version": "2023-06-01"})).status_code == 401

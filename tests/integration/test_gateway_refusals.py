@@ -249,7 +249,7 @@ async def test_without_a_true_token_nothing_is_answered(
 ) -> None:
     fake_provider.reset()
     headers = {} if authorization is None else {"authorization": authorization}
-    async with httpx.AsyncClient(base_url=gateway.base_url, headers=headers) as client:
+    async with httpx.AsyncClient(base_url=gateway.base_url, headers=headers, timeout=30) as client:
         response = await client.request(method, path, json=ASK if method == "POST" else None)
     assert response.status_code == 401
     assert error_of(response)["code"] in {"token_missing", "token_invalid"}
@@ -262,7 +262,8 @@ async def test_a_projects_own_keys_are_nobody(
     role: str, gateway: GatewayServer, stack: RunningStack, caller: Caller
 ) -> None:
     token = mint_token(stack, caller.user_id, session_id=caller.user_id, role=role)
-    async with httpx.AsyncClient(base_url=gateway.base_url, headers={"authorization": f"Bearer {token}"}) as client:
+    headers = {"authorization": f"Bearer {token}"}
+    async with httpx.AsyncClient(base_url=gateway.base_url, headers=headers, timeout=30) as client:
         assert (await client.get("/models")).status_code == 401
 
 
@@ -284,10 +285,8 @@ async def test_one_callers_limits_are_not_anothers(
         await mine.post("/chat/completions", json=ASK)
         answer = await theirs.post("/chat/completions", json=ASK)
     assert answer.headers["x-ratelimit-remaining-requests"] == "59"
-    rows = await database.fetch(
-        "select user_id from gateway.usage where user_id = any($1)", [caller.user_id, other.user_id]
-    )
-    assert {row["user_id"] for row in rows} == {caller.user_id, other.user_id}
+    for one in (caller, other):
+        await usage_rows(database, one, count=1)
 
 
 async def test_a_client_that_repeats_its_own_request_id_is_charged_each_time(
