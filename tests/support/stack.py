@@ -3,6 +3,7 @@
 import os
 import shutil
 import socket
+import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -102,7 +103,7 @@ def temporary_state_dir() -> Iterator[Path]:
 
 
 def free_config(state_dir: Path) -> StackConfig:
-    """A configuration whose ports nobody listened on a moment ago; without the local model."""
+    """A configuration whose ports are nobody else's; without the local model."""
     api, supabase, database, llm = free_ports(4)
     return StackConfig(
         state_dir=state_dir,
@@ -115,12 +116,19 @@ def free_config(state_dir: Path) -> StackConfig:
 
 
 def free_ports(count: int) -> list[int]:
-    """That many different ports, all free at the same moment."""
+    """That many different ports on which nobody listens, and which nobody is given before this process ends."""
     probes = [socket.socket() for _ in range(count)]
-    try:
-        for probe in probes:
-            probe.bind((HOST, 0))
-        return [int(probe.getsockname()[1]) for probe in probes]
-    finally:
+    for probe in probes:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        probe.bind((HOST, 0))
+    ports = [int(probe.getsockname()[1]) for probe in probes]
+    if sys.platform == "linux":
+        # Who names such a port may listen on it, setting SO_REUSEADDR as servers do; who asks for any gets another.
+        _reserved.extend(probes)
+    else:
         for probe in probes:
             probe.close()
+    return ports
+
+
+_reserved: list[socket.socket] = []
