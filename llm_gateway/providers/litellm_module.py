@@ -37,20 +37,20 @@ class Litellm:
 
 
 class LitellmModule:
-    """litellm, for whoever awaits `get`; imported by the first one, shared by all."""
+    """litellm, for whoever awaits `get`; imported by the first one, shared by all. Where that failed, tried again."""
 
     def __init__(self) -> None:
         self._module: asyncio.Future[Litellm] | None = None
 
     async def get(self) -> Litellm:
-        """litellm, imported and silent."""
-        if self._module is None:
+        """litellm, imported and silent. Raises: whatever the import raised."""
+        if self._module is None or _has_failed(self._module):
             self._module = asyncio.ensure_future(asyncio.to_thread(_import))
         return await asyncio.shield(self._module)
 
     async def aclose(self) -> None:
         """No connection that litellm opened is left; harmless where it was never imported."""
-        if self._module is None:
+        if self._module is None or _has_failed(self._module):
             return
         sdk = (await self._module).sdk
         others = asyncio.all_tasks()
@@ -61,7 +61,21 @@ class LitellmModule:
             await asyncio.wait(closing, timeout=_CLOSE_S)
 
 
+def _has_failed(module: asyncio.Future[Litellm]) -> bool:
+    return module.done() and (module.cancelled() or module.exception() is not None)
+
+
 def _import() -> Litellm:
+    try:
+        return _import_and_silence()
+    except BaseException:
+        # Python forgets the one module that failed, and keeps those that know it: the next try would mix two copies.
+        for name in [name for name in sys.modules if name.partition(".")[0] == "litellm"]:
+            del sys.modules[name]
+        raise
+
+
+def _import_and_silence() -> Litellm:
     os.environ.update(_ENVIRONMENT)
     sys.modules.setdefault(_PROXY, None)  # type: ignore[arg-type]  # None is how Python is told that it cannot be imported
     warnings.filterwarnings("ignore", message=".*`ReadOnly` qualifier", category=UserWarning)  # its types in pydantic

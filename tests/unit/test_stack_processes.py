@@ -117,8 +117,9 @@ def test_process_lives_until_its_last_thread_has_ended() -> None:
     while command_line(process.pid):  # its main thread takes it along
         assert process.poll() is None
     assert identity.is_alive()
-    end([Record("process", identity, signal.SIGTERM)], grace_s=5)
-    assert process.wait(timeout=10) == -signal.SIGTERM
+    end([Record("process", identity, signal.SIGKILL)], grace_s=5)
+    assert not identity.is_alive()
+    assert process.wait(timeout=10) == -signal.SIGKILL
 
 
 def test_part_that_ignores_the_order_is_killed_after_its_grace(tmp_path: Path) -> None:
