@@ -15,8 +15,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
-from prometheus_client import CollectorRegistry, generate_latest, values
-from prometheus_client.multiprocess import MultiProcessCollector, mark_process_dead
+from prometheus_client import CollectorRegistry, Metric, generate_latest, values
+from prometheus_client.multiprocess import MultiProcessCollector
+from prometheus_client.registry import Collector
 
 SHARED_FOLDER: Final = "PROMETHEUS_MULTIPROC_DIR"
 
@@ -57,22 +58,44 @@ def shared_between_workers(workers: int) -> Iterator[None]:
 
 def render_everybody(folder: str) -> bytes:
     """The figures of every worker, in Prometheus' text format."""
-    _forget_live_figures_of_the_dead(folder)
+    _forget_live_figures_of_the_dead(Path(folder))
     everybody = CollectorRegistry()
-    MultiProcessCollector(everybody, path=folder)  # type: ignore[no-untyped-call]
+    everybody.register(_Everybody(folder))
     return generate_latest(everybody)
 
 
-def _forget_live_figures_of_the_dead(folder: str) -> None:
+class _Everybody(Collector):
+    """The library's own collector fails on a file that a worker has made and not yet given its first bytes."""
+
+    def __init__(self, folder: str) -> None:
+        self._folder = Path(folder)
+
+    def collect(self) -> Iterable[Metric]:
+        begun = [str(file) for file in self._folder.glob("*.db") if _has_begun(file)]
+        figures: Iterable[Metric] = MultiProcessCollector.merge(begun)  # type: ignore[no-untyped-call]
+        return figures
+
+
+def _has_begun(file: Path) -> bool:
+    try:
+        return file.stat().st_size > 0
+    except FileNotFoundError:  # forgotten meanwhile
+        return False
+
+
+def _forget_live_figures_of_the_dead(folder: Path) -> None:
     """A worker that was killed works on nothing any more; what it counted stays."""
-    for process_id in _process_ids(os.listdir(folder)):
-        try:
-            os.kill(process_id, 0)
-        except ProcessLookupError:
-            mark_process_dead(process_id, folder)  # type: ignore[no-untyped-call]
-        except PermissionError:
-            continue
+    for name in os.listdir(folder):
+        found = _LIVE_GAUGE_FILE.fullmatch(name)
+        if found is not None and not _lives(int(found[1])):
+            (folder / name).unlink(missing_ok=True)  # another worker may be asked for the figures, too
 
 
-def _process_ids(names: Iterable[str]) -> set[int]:
-    return {int(found[1]) for name in names if (found := _LIVE_GAUGE_FILE.fullmatch(name))}
+def _lives(process_id: int) -> bool:
+    try:
+        os.kill(process_id, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        pass
+    return True

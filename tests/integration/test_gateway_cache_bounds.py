@@ -14,11 +14,17 @@ from tests.support.stack import RunningStack
 
 @pytest.fixture
 async def cache(database: asyncpg.Connection) -> AsyncIterator[asyncpg.Connection]:
-    """A connection in a transaction that is rolled back: bounds and rows are the test's own."""
+    """A connection in a transaction that is rolled back: bounds and rows are the test's own.
+
+    A gateway of other tests may still be storing an answer, or sweep: both wait until then. Locked in a sweep's order.
+    """
     transaction = database.transaction()
     await transaction.start()
+    await database.execute(
+        "update gateway.cache_bounds set counted_answers = 0, counted_bytes = 0"
+    )  # as a sweep begins
+    await database.execute("lock table gateway.cached_answers in share row exclusive mode")
     await database.execute("delete from gateway.cached_answers")
-    await database.execute("update gateway.cache_bounds set counted_answers = 0, counted_bytes = 0")
     yield database
     await transaction.rollback()
 

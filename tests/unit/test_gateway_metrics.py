@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -11,7 +13,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from llm_gateway.accounting import TokenCounts
 from llm_gateway.metrics import LedgerFigures, Metrics
 from llm_gateway.observation import CallRecord
-from llm_gateway.worker_figures import SHARED_FOLDER, shared_between_workers
+from llm_gateway.worker_figures import SHARED_FOLDER, render_everybody, shared_between_workers
 
 
 def make_metrics() -> Metrics:
@@ -158,3 +160,34 @@ def test_what_an_earlier_run_left_in_the_operators_folder_is_not_added(
     with shared_between_workers(2):
         assert [file.name for file in tmp_path.iterdir()] == ["notes.txt"]
     assert tmp_path.exists()
+
+
+def write_figures(folder: Path, process_id: int) -> None:
+    """A process has counted one call, and is busy with another."""
+    code = """
+import os
+from prometheus_client import values
+values.ValueClass = values.MultiProcessValue(lambda: os.environ["PROCESS_ID"])
+from prometheus_client import CollectorRegistry, Counter, Gauge
+registry = CollectorRegistry()
+Counter("calls", "", registry=registry).inc()
+Gauge("busy", "", registry=registry, multiprocess_mode="livesum").set(1)
+"""
+    environ = {**os.environ, SHARED_FOLDER: str(folder), "PROCESS_ID": str(process_id)}
+    subprocess.run([sys.executable, "-c", code], env=environ, check=True, timeout=60)
+
+
+def test_a_worker_that_is_just_making_its_file_spoils_nobodys_figures(tmp_path: Path) -> None:
+    write_figures(tmp_path, os.getpid())
+    (tmp_path / "counter_17.db").touch()
+    rendered = render_everybody(str(tmp_path))
+    assert b"calls_total 1.0" in rendered
+    assert b"busy 1.0" in rendered
+
+
+def test_what_a_dead_worker_counted_stays_and_what_it_was_busy_with_does_not(tmp_path: Path) -> None:
+    for process_id in (os.getpid(), 2**22 + 1):  # the second one is more than any process can have
+        write_figures(tmp_path, process_id)
+    rendered = render_everybody(str(tmp_path))
+    assert b"calls_total 2.0" in rendered
+    assert b"busy 1.0" in rendered
