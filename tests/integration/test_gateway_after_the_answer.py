@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+from pathlib import Path
 from typing import Any
 from uuid import UUID
 
@@ -13,6 +15,9 @@ from tests.support.eventually import eventually
 from tests.support.fake_provider import FakeProvider, Step
 from tests.support.gateway_ledger import usage_rows
 from tests.support.gateway_server import GatewayServer
+from tests.support.gateway_within import ask_within, gateway_within
+from tests.support.native_models import NATIVE_MODELS_TOML
+from tests.support.stack import RunningStack
 
 ASK: Any = [{"role": "user", "content": "What is the weather in Basel?"}]  # the SDK's own message types are unions
 REMEMBER = {"x-buttress-cache": "max-age=600"}
@@ -60,6 +65,20 @@ async def test_openais_client_was_answered(gateway: GatewayServer, caller: Calle
             stream: Any = raw.parse()
             assert "".join([chunk.choices[0].delta.content or "" async for chunk in stream]) == "It is sunny."
             await was_answered(gateway, raw.headers["x-buttress-call-id"])
+
+
+async def test_a_stop_after_the_last_event_breaks_nothing_off(
+    stack: RunningStack, caller: Caller, database: asyncpg.Connection, fake_provider: FakeProvider, tmp_path: Path
+) -> None:
+    fake_provider.script(Step(text="It is sunny.", hold_before_end=True))
+    done = asyncio.Event()
+    async with gateway_within(stack, fake_provider, tmp_path, models_toml=NATIVE_MODELS_TOML) as gateway:
+        asking = asyncio.create_task(ask_within(gateway, caller.headers, "/chat/completions", CHAT, done=done))
+        await done.wait()
+    answer = await asking
+    assert answer.body.endswith(b"data: [DONE]\n\n")
+    [row] = await usage_rows(database, caller, count=1)
+    assert (row["outcome"], row["estimated"]) == ("ok", False)
 
 
 async def was_answered(gateway: GatewayServer, call_id: str) -> None:

@@ -437,19 +437,20 @@ async def whole_database(database: asyncpg.Connection) -> str:
 async def test_a_prompt_is_stored_nowhere_unless_its_workspace_wants_that(
     server: GatewayServer, team: Team, database: asyncpg.Connection, fake_provider: FakeProvider
 ) -> None:
+    canary = f"canary-prompt-{uuid4().hex}"  # another workspace may want its own to be stored
     fake_provider.script(Step(echo_prompt=True, times=0))
-    body = {"messages": [{"role": "user", "content": CANARY}]}
+    body = {"messages": [{"role": "user", "content": canary}]}
     headers = {"x-buttress-workspace": str(team.workspace_id), "x-buttress-cache": "max-age=60"}
     async with server.http(team.member) as client:
         for stream in (False, True):
             answer = await client.post(
                 "/chat/completions", json={**body, "model": "fake/chat", "stream": stream}, headers=headers
             )
-            assert CANARY in answer.text
+            assert canary in answer.text
     await usage_rows(database, team.member, count=2)
     await cached(database, team, count=2)
-    assert CANARY not in await whole_database(database)
-    assert CANARY not in server.log_file.read_text()
+    assert canary not in await whole_database(database)
+    assert canary not in server.log_file.read_text()
 
 
 @pytest.mark.parametrize("stream", [False, True])

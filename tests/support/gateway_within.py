@@ -54,9 +54,18 @@ async def gateway_within(
 
 
 async def ask_within(
-    gateway: Gateway, headers: Mapping[str, str], path: str, body: Mapping[str, object], *, leaves: bool = False
+    gateway: Gateway,
+    headers: Mapping[str, str],
+    path: str,
+    body: Mapping[str, object],
+    *,
+    leaves: bool = False,
+    done: asyncio.Event | None = None,
 ) -> Answered:
-    """One POST below /llm. A client that `leaves` is gone as soon as the first piece of its answer has come."""
+    """One POST below /llm. A client that `leaves` is gone as soon as the first piece of its answer has come.
+
+    `done` is set when the last event of a chat completion has come.
+    """
     sent: list[dict[str, Any]] = [{"type": "http.request", "body": orjson.dumps(body), "more_body": False}]
     gone = asyncio.Event()
     got: list[MutableMapping[str, Any]] = []
@@ -69,6 +78,8 @@ async def ask_within(
 
     async def send(message: MutableMapping[str, Any]) -> None:
         got.append(message)
+        if done is not None and b"[DONE]" in message.get("body", b""):
+            done.set()
         if leaves and message.get("body"):
             gone.set()
             await asyncio.sleep(0)
