@@ -60,7 +60,7 @@ class Shutdown:
         self._silent_s = silent_s
         self._ending: asyncio.TimerHandle | None = None
         self._listening: asyncio.Task[None] | None = None
-        self._heard_s = 0.0  # when the ledger answered last
+        self._heard = False  # the ledger has answered since it was last looked
         self._grace_left_s = pipeline.times.grace
 
     def announce(self) -> None:
@@ -103,9 +103,11 @@ class Shutdown:
         tasks, clock = self._pipeline.tasks, asyncio.get_running_loop().time
         tasks.hurry()
         deadline_s = clock() + SETTLE_AT_EXIT_S
-        while (before := len(tasks)) and clock() < deadline_s and clock() - self._heard_s < self._silent_s:
-            if await tasks.drain(_LISTEN_EVERY_S) < before:
-                self._heard_s = clock()
+        quiet_s = 0.0  # added up, not read from a clock: a process that stood still itself has not been kept waiting
+        while (before := len(tasks)) and clock() < deadline_s and quiet_s < self._silent_s:
+            left = await tasks.drain(_LISTEN_EVERY_S)
+            quiet_s = 0.0 if self._heard or left < before else quiet_s + _LISTEN_EVERY_S
+            self._heard = False
         if self._listening is not None:
             self._listening.cancel()
         if left := tasks.abandon():
@@ -117,15 +119,14 @@ class Shutdown:
         for call in list(self._pipeline.calls):
             _stop(call, Interruption.SHUTDOWN)
         if self._listening is None:
-            self._heard_s = asyncio.get_running_loop().time()
             self._listening = asyncio.create_task(self._listen(), name="listen to the ledger")
 
     async def _listen(self) -> None:
-        """Until cancelled it is known when the ledger answered last."""
+        """Until cancelled it is noticed whenever the ledger answers."""
         while True:
             with suppress(ButtressError):
                 await self._pipeline.ledger.reap()
-                self._heard_s = asyncio.get_running_loop().time()
+                self._heard = True
             await asyncio.sleep(_LISTEN_EVERY_S)
 
 

@@ -1,6 +1,7 @@
 """Long calls keep their holds; a call whose hold is gone is stopped; upkeep survives outages."""
 
 import asyncio
+import time
 from dataclasses import replace
 from pathlib import Path
 from time import perf_counter
@@ -343,6 +344,19 @@ async def test_a_stop_waits_for_a_slow_settlement_while_the_ledger_answers(catal
     ledger = SlowLedger()
     pipeline = pipeline_with(catalog, ledger)
     Charge(ledger, pipeline.tasks, "slow").settle(USED)
+    async with asyncio.timeout(60):
+        await Shutdown(pipeline, silent_s=SILENT_S).finish()
+    assert ledger.told == ["slow"]
+
+
+@pytest.mark.usefixtures("listening_often")
+async def test_a_process_that_stood_still_does_not_take_that_for_the_ledgers_silence(catalog: Catalog) -> None:
+    ledger = SlowLedger()
+    pipeline = pipeline_with(catalog, ledger)
+    Charge(ledger, pipeline.tasks, "slow").settle(USED)
+    await ledger.tried.wait()
+    for moment_s in range(1, 5):
+        asyncio.get_running_loop().call_later(moment_s / 100, time.sleep, SILENT_S)
     async with asyncio.timeout(60):
         await Shutdown(pipeline, silent_s=SILENT_S).finish()
     assert ledger.told == ["slow"]
