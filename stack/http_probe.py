@@ -10,17 +10,18 @@ from stack.processes import Child, log_tail
 
 _POLL_S = 0.03
 _TIMEOUT_S = 2.0
+_STARTING_TIMEOUT_S = 10.0  # the first answer may need connections that a busy machine takes long to make
 
 
 def answers(port: int, path: str) -> bool:
     """True where GET `path` is answered with 200."""
-    return _refusal(port, path) is None
+    return _refusal(port, path, _TIMEOUT_S) is None
 
 
 def wait_until_answers(child: Child, port: int, path: str, *, timeout_s: float) -> None:
     """The child answers. Raises: PartFailed where it ended first, or takes longer; says what it answered last."""
     deadline = time.monotonic() + timeout_s
-    while (refusal := _refusal(port, path)) is not None:
+    while (refusal := _refusal(port, path, _STARTING_TIMEOUT_S)) is not None:
         child.require_running()
         if time.monotonic() > deadline:
             raise PartFailed(
@@ -30,9 +31,9 @@ def wait_until_answers(child: Child, port: int, path: str, *, timeout_s: float) 
         time.sleep(_POLL_S)
 
 
-def _refusal(port: int, path: str) -> str | None:
+def _refusal(port: int, path: str, timeout_s: float) -> str | None:
     """None where the answer is 200; else what was answered instead."""
-    connection = http.client.HTTPConnection(HOST, port, timeout=_TIMEOUT_S)
+    connection = http.client.HTTPConnection(HOST, port, timeout=timeout_s)
     try:
         connection.request("GET", path)
         response = connection.getresponse()

@@ -20,8 +20,7 @@ from stack.secrets import Secrets
 from stack.source_watch import SourceWatch
 
 _LOOK_EVERY_S = 0.25
-_MODEL_TIMEOUT_S = 60.0
-_API_TIMEOUT_S = 30.0
+_READY_TIMEOUT_S = 60.0
 
 
 def bring_up(config: StackConfig, secrets: Secrets, family: Family, progress: Progress) -> None:
@@ -34,10 +33,10 @@ def bring_up(config: StackConfig, secrets: Secrets, family: Family, progress: Pr
         bring_up_database(config, secrets, family, progress)
     with progress.step("Starting the API and the gateway"):
         child = family.start(api.part(config, environment))
-        http_probe.wait_until_answers(child, config.api_port, "/health/ready", timeout_s=_API_TIMEOUT_S)
+        http_probe.wait_until_answers(child, config.api_port, "/health/ready", timeout_s=_READY_TIMEOUT_S)
     if model is not None:
         with progress.step("Waiting for the local model"):
-            http_probe.wait_until_answers(model, config.llm_port, "/health", timeout_s=_MODEL_TIMEOUT_S)
+            http_probe.wait_until_answers(model, config.llm_port, "/health", timeout_s=_READY_TIMEOUT_S)
     family.mark_ready()
 
 
