@@ -120,7 +120,7 @@ def responses(turns: list[tuple[str, str, list[tuple[str, Json]]]], tools: list[
     return {"model": "m", "input": items, "tools": [{"type": "function", **tool} for tool in tools]}
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=80)
 @given(TURNS, TOOLS, st.sampled_from(["cl100k_base", "o200k_base"]))
 def test_no_request_is_more_than_its_estimate_whether_bounded_or_counted(
     turns: list[tuple[str, str, list[tuple[str, Json]]]], tools: list[Json], tokenizer: str
@@ -147,7 +147,7 @@ def test_long_texts_of_any_script_are_counted_to_at_least_what_they_are(script: 
         assert really <= exact <= bound.prompt_tokens
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.lists(TEXTS.filter(bool), min_size=1, max_size=4), st.sampled_from(["cl100k_base", "o200k_base"]))
 def test_no_embedding_is_more_than_its_estimate_whether_bounded_or_counted(texts: list[str], tokenizer: str) -> None:
     really = sum(exact_prompt_tokens(text, tokenizer) - 5 for text in texts)

@@ -39,7 +39,7 @@ def encodings() -> Iterator[list[tiktoken.Encoding]]:
         os.environ["TIKTOKEN_CACHE_DIR"] = before
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(st.lists(st.text(max_size=400), min_size=1, max_size=4))
 def test_bytes_bound_the_tokens_of_any_text(encodings: list[tiktoken.Encoding], texts: list[str]) -> None:
     """Counted as OpenAI documents it: three tokens a message, one for the role, three for the answer's opening."""
