@@ -15,6 +15,7 @@ from supabase.lib.client_options import AsyncClientOptions
 
 from tests.support.callers import PASSWORD, Caller, sign_up
 from tests.support.embedded_supabase import Cluster, EmbeddedSupabase, create_database, embedded_supabase
+from tests.support.pools import PATIENCE_S
 
 PROBE = Path(__file__).with_name("embedded_probe.sql")
 SKIP = "BUTTRESS_EMBEDDED_SKIP_PATCH"
@@ -97,7 +98,7 @@ def sign_up_response(anonymous: httpx.AsyncClient) -> Callable[..., Awaitable[ht
 async def official_client(supabase: EmbeddedSupabase, caller: Caller | None = None) -> AsyncIterator[AsyncClient]:
     """The official client, as that person; over one HTTP client that is closed in the end."""
     headers = {"Authorization": f"Bearer {caller.access_token}"} if caller else {}
-    async with httpx.AsyncClient(timeout=20) as http:
+    async with httpx.AsyncClient(timeout=PATIENCE_S) as http:
         options = AsyncClientOptions(headers=headers, httpx_client=http)
         yield await acreate_client(supabase.supabase_url, supabase.publishable_key, options)
 

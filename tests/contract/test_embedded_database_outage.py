@@ -12,10 +12,11 @@ import httpx
 import pytest
 
 from tests.contract.conftest import skipped_patch
-from tests.support.breakable_proxy import BreakableProxy, breakable_proxy
 from tests.support.callers import PASSWORD, mint_token
 from tests.support.embedded_supabase import Cluster, EmbeddedSupabase, create_database, embedded_supabase
 from tests.support.eventually import eventually
+from tests.support.stack import free_ports
+from tests.support.tcp_gate import TcpGate, tcp_gate
 
 REQUESTS = {
     "rest": ("GET", "/rest/v1/anything", None),
@@ -26,19 +27,20 @@ REQUESTS = {
 
 
 @pytest.fixture
-async def behind_proxy(
+async def behind_gate(
     cluster: Cluster, tmp_path: Path
-) -> AsyncIterator[tuple[BreakableProxy, EmbeddedSupabase, httpx.AsyncClient]]:
+) -> AsyncIterator[tuple[TcpGate, EmbeddedSupabase, httpx.AsyncClient]]:
     url = urllib.parse.urlsplit(await create_database(cluster))
-    async with breakable_proxy(str(url.hostname), url.port or 5432) as proxy:
-        through_proxy = url._replace(netloc=url.netloc.replace(f":{url.port}", f":{proxy.port}")).geturl()
+    assert url.port is not None
+    async with tcp_gate(url.port, free_ports(1)[0]) as gate:
+        through_gate = url._replace(netloc=url.netloc.replace(f":{url.port}", f":{gate.port}")).geturl()
         # the server starts in a thread: its first connections go through this event loop
-        entered = embedded_supabase(cluster, through_proxy, tmp_path, **skipped_patch())
+        entered = embedded_supabase(cluster, through_gate, tmp_path, **skipped_patch())
         supabase = await asyncio.to_thread(entered.__enter__)
         try:
             token = mint_token(supabase, uuid4(), session_id=uuid4())
             async with supabase.client(token=token) as client:
-                yield proxy, supabase, client
+                yield gate, supabase, client
         finally:
             entered.__exit__(None, None, None)
 
@@ -49,13 +51,13 @@ async def ask(client: httpx.AsyncClient, name: str) -> httpx.Response:
 
 
 async def test_an_outage_is_503_at_once_everywhere_and_ends_by_itself(
-    behind_proxy: tuple[BreakableProxy, EmbeddedSupabase, httpx.AsyncClient],
+    behind_gate: tuple[TcpGate, EmbeddedSupabase, httpx.AsyncClient],
 ) -> None:
-    proxy, supabase, client = behind_proxy
+    gate, supabase, client = behind_gate
     in_peace = {name: (await ask(client, name)).status_code for name in REQUESTS}
     assert in_peace == {"rest": 404, "rpc": 404, "auth": 400, "storage": 200}
 
-    await proxy.cut()
+    await gate.shut()
     for name in [*REQUESTS, *REQUESTS]:
         started = time.monotonic()
         response = await ask(client, name)
@@ -67,7 +69,7 @@ async def test_an_outage_is_503_at_once_everywhere_and_ends_by_itself(
     assert (await ask(client, "rest")).json()["code"] == "PGRST001"
     assert (await client.get("/health")).status_code == 200
 
-    await proxy.mend()
+    await gate.open()
 
     async def all_is_well() -> bool:
         return {name: (await ask(client, name)).status_code for name in REQUESTS} == in_peace
@@ -78,23 +80,23 @@ async def test_an_outage_is_503_at_once_everywhere_and_ends_by_itself(
 
 
 async def test_requests_under_way_when_the_database_goes_are_answered(
-    behind_proxy: tuple[BreakableProxy, EmbeddedSupabase, httpx.AsyncClient],
+    behind_gate: tuple[TcpGate, EmbeddedSupabase, httpx.AsyncClient],
 ) -> None:
-    proxy, _, client = behind_proxy
+    gate, _, client = behind_gate
     asked = [asyncio.create_task(ask(client, name)) for name in REQUESTS for _ in range(10)]
     await asyncio.sleep(0)
-    await proxy.cut()
+    await gate.shut()
     responses = await asyncio.gather(*asked)
     assert {response.status_code for response in responses} <= {200, 400, 404, 503}
 
 
 async def test_the_schema_is_followed_again_after_an_outage(
-    behind_proxy: tuple[BreakableProxy, EmbeddedSupabase, httpx.AsyncClient],
+    behind_gate: tuple[TcpGate, EmbeddedSupabase, httpx.AsyncClient],
 ) -> None:
-    proxy, supabase, client = behind_proxy
+    gate, supabase, client = behind_gate
     assert (await ask(client, "rest")).status_code == 404
-    await proxy.cut()
-    await proxy.mend()
+    await gate.shut()
+    await gate.open()
     connection = await asyncpg.connect(supabase.database_url)
     try:
         await connection.execute("create schema api; create table api.anything (id integer)")

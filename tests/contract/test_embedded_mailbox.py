@@ -8,6 +8,7 @@ import pytest
 
 from tests.support.callers import Caller, sign_up
 from tests.support.embedded_supabase import EmbeddedSupabase
+from tests.support.pools import PATIENCE_S
 
 
 @pytest.fixture(autouse=True)
@@ -44,7 +45,7 @@ async def test_the_mailed_link_signs_in_and_leads_to_the_web_app(
     )
     link = supabase.mails_to(forgetful.email)[-1]["link"]
     assert link.startswith(f"{supabase.supabase_url}/auth/v1/verify?")
-    async with httpx.AsyncClient() as browser:
+    async with httpx.AsyncClient(timeout=PATIENCE_S) as browser:
         response = await browser.get(link)
     assert response.status_code == 303
     target = urllib.parse.urlsplit(response.headers["location"])
@@ -60,7 +61,7 @@ async def test_a_link_never_leads_to_a_site_that_is_not_allowed(
     await anonymous.post(
         "/auth/v1/recover", params={"redirect_to": "http://evil.example/"}, json={"email": forgetful.email}
     )
-    async with httpx.AsyncClient() as browser:
+    async with httpx.AsyncClient(timeout=PATIENCE_S) as browser:
         response = await browser.get(supabase.mails_to(forgetful.email)[-1]["link"])
     assert response.headers["location"].startswith("http://127.0.0.1:3000")
 

@@ -10,6 +10,7 @@ from jose import jwt
 
 from tests.support.callers import Caller, mint_token
 from tests.support.embedded_supabase import EmbeddedSupabase
+from tests.support.pools import PATIENCE_S
 
 
 async def test_without_a_profile_the_first_exposed_schema_is_meant(
@@ -78,7 +79,7 @@ async def test_an_expired_token_is_refused(supabase: EmbeddedSupabase, person: C
 
 
 async def test_a_request_without_or_with_a_wrong_key_is_refused(supabase: EmbeddedSupabase) -> None:
-    async with httpx.AsyncClient(base_url=supabase.supabase_url) as client:
+    async with httpx.AsyncClient(base_url=supabase.supabase_url, timeout=PATIENCE_S) as client:
         for headers in ({}, {"apikey": "sb_publishable_wrong"}):
             for path in ("/rest/v1/probe_values", "/auth/v1/user"):
                 assert (await client.get(path, headers=headers)).status_code == 401, (path, headers)

@@ -9,6 +9,7 @@ from supabase import AsyncClient
 
 from tests.support.callers import Caller
 from tests.support.embedded_supabase import EmbeddedSupabase
+from tests.support.pools import PATIENCE_S
 
 PLAIN: FileOptions = {"content-type": "text/plain"}
 
@@ -51,7 +52,7 @@ async def test_signed_links_hold_for_their_file_and_their_time(
     link = str((await papers.create_signed_url(f"{folder}/a", 60))["signedURL"])
     short = str((await papers.create_signed_url(f"{folder}/a", 1))["signedURL"])
     issued = time.monotonic()
-    async with httpx.AsyncClient() as browser:
+    async with httpx.AsyncClient(timeout=PATIENCE_S) as browser:
         assert (await browser.get(link)).content == b"a"
         assert (await browser.get(link.replace(f"{folder}/a", f"{folder}/b"))).status_code >= 400
         assert (await browser.get(link[:-3])).status_code >= 400
@@ -65,7 +66,7 @@ async def test_many_links_at_once_each_with_its_own_outcome(mine: AsyncClient, f
     await papers.upload(f"{folder}/a", b"a", PLAIN)
     found, missing = await papers.create_signed_urls([f"{folder}/a", f"{folder}/missing"], 60)
     assert (found["path"], found["error"]) == (f"{folder}/a", None)
-    async with httpx.AsyncClient() as browser:
+    async with httpx.AsyncClient(timeout=PATIENCE_S) as browser:
         assert (await browser.get(str(found["signedURL"]))).content == b"a"
     assert missing["error"]
     assert missing["signedURL"] is None
@@ -75,6 +76,6 @@ async def test_a_link_may_ask_for_a_download_under_another_name(mine: AsyncClien
     papers = mine.storage.from_("papers")
     await papers.upload(f"{folder}/a", b"a", PLAIN)
     link = (await papers.create_signed_url(f"{folder}/a", 60, {"download": "später.txt"}))["signedURL"]
-    async with httpx.AsyncClient() as browser:
+    async with httpx.AsyncClient(timeout=PATIENCE_S) as browser:
         response = await browser.get(str(link))
     assert response.headers["content-disposition"] == "attachment; filename*=UTF-8''sp%C3%A4ter.txt"

@@ -36,7 +36,7 @@ class Forecast(BaseModel):
 
 def control(path: str, body: object = None) -> Any:  # JSON
     data = None if body is None else json.dumps(body).encode()
-    with urlopen(Request(f"{CONTROL_URL}{path}", data=data), timeout=10) as answer:
+    with urlopen(Request(f"{CONTROL_URL}{path}", data=data), timeout=30) as answer:
         return json.load(answer)
 
 

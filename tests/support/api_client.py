@@ -4,11 +4,12 @@ import httpx
 
 from tests.support.api_server import ApiServer
 from tests.support.callers import Caller
+from tests.support.pools import PATIENCE_S
 
 
 def api_as(server: ApiServer, caller: Caller | None = None) -> httpx.AsyncClient:
     """A client of the API as the caller, or as nobody. Close it: `async with api_as(…) as api`."""
-    return httpx.AsyncClient(base_url=server.url, headers=caller.headers if caller else {}, timeout=15)
+    return httpx.AsyncClient(base_url=server.url, headers=caller.headers if caller else {}, timeout=PATIENCE_S)
 
 
 def refusal(response: httpx.Response) -> tuple[int, str]:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from stack import api
 from stack.http_probe import wait_until_answers
-from tests.support.pools import DEADLINE_VARIABLE, PATIENCE_S
+from tests.support.pools import DEADLINE_VARIABLE, PATIENCE_S, READY_WITHIN_S
 from tests.support.stack import RunningStack, free_ports
 
 MODEL = "fake/chat"
@@ -51,7 +51,7 @@ def api_server_on(stack: RunningStack, provider_url: str, *, name: str = "api") 
     part = replace(api.part(config, environment), name=name, log_file=stack.state_dir / "logs" / f"{name}.log")
     child = stack.family.start(part)
     try:
-        wait_until_answers(child, config.api_port, "/health/ready", timeout_s=20)
+        wait_until_answers(child, config.api_port, "/health/ready", timeout_s=READY_WITHIN_S)
         yield ApiServer(url=config.api_url, log_file=part.log_file)
     finally:
         stack.family.stop(name)

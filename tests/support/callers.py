@@ -10,6 +10,8 @@ import asyncpg
 import httpx
 from jose import jwt
 
+from tests.support.pools import PATIENCE_S
+
 PASSWORD = "Correct-horse-battery-9"
 
 
@@ -126,7 +128,9 @@ async def new_caller(stack: SupabaseEndpoint, database: asyncpg.Connection, *, d
 async def sign_up(stack: SupabaseEndpoint, *, display_name: str = "Test") -> Caller:
     """Somebody who signed up through Auth itself, with PASSWORD. For tests of Auth; `new_caller` is faster."""
     email = f"{uuid4().hex}@example.com"
-    async with httpx.AsyncClient(base_url=stack.supabase_url, headers={"apikey": stack.publishable_key}) as client:
+    async with httpx.AsyncClient(
+        base_url=stack.supabase_url, headers={"apikey": stack.publishable_key}, timeout=PATIENCE_S
+    ) as client:
         response = await client.post(
             "/auth/v1/signup",
             json={"email": email, "password": PASSWORD, "data": {"display_name": display_name}},
@@ -162,7 +166,7 @@ def rest(stack: SupabaseEndpoint, caller: Caller) -> httpx.AsyncClient:
     return httpx.AsyncClient(
         base_url=f"{stack.supabase_url}/rest/v1",
         headers={"apikey": stack.publishable_key, "Accept-Profile": "api", "Content-Profile": "api", **caller.headers},
-        timeout=10,
+        timeout=PATIENCE_S,
         verify=stack.supabase_url.startswith(
             "https:"
         ),  # reading the certificates takes 0.1 s that plain HTTP has no use for

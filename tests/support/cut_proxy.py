@@ -8,6 +8,8 @@ from contextlib import asynccontextmanager, suppress
 from typing import Literal
 from urllib.parse import urlsplit, urlunsplit
 
+from tests.support.stack import free_ports
+
 Mode = Literal["pass", "swallow answers", "cut at the answer"]
 
 
@@ -24,32 +26,33 @@ class CutProxy:
         self._target = urlsplit(database_url)
         self._writers: set[asyncio.StreamWriter] = set()
         self._server: asyncio.Server | None = None
-        self.url = ""
+        self._port = free_ports(1)[0]
+        login = self._target.netloc.rpartition("@")[0]
+        self.url = urlunsplit(self._target._replace(netloc=f"{login}@127.0.0.1:{self._port}"))
 
     async def listen(self) -> None:
         """Clients may connect to `url`."""
-        port = urlsplit(self.url).port if self.url else 0
-        self._server = await asyncio.start_server(self._serve, "127.0.0.1", port or 0)
-        port = self._server.sockets[0].getsockname()[1]
-        login = self._target.netloc.rpartition("@")[0]
-        self.url = urlunsplit(self._target._replace(netloc=f"{login}@127.0.0.1:{port}"))
+        self._server = await asyncio.start_server(self._serve, "127.0.0.1", self._port)
 
     def vanish(self) -> None:
         """Every connection is cut and new ones are refused, as when the database's machine is gone."""
-        assert self._server is not None
-        self._server.close()
+        if self._server is not None:
+            self._server.close()
+            self._server = None
         for writer in self._writers:
             writer.transport.abort()
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         assert self._target.hostname is not None
         upstream_reader, upstream_writer = await asyncio.open_connection(self._target.hostname, self._target.port)
-        self._writers |= {writer, upstream_writer}
-        with suppress(ConnectionError):
-            await asyncio.gather(self._ask(reader, upstream_writer), self._answer(upstream_reader, writer))
-        for end in (writer, upstream_writer):
+        ends = {writer, upstream_writer}
+        self._writers |= ends
+        if self._server is not None:  # else the machine went while this connection was being made
+            with suppress(ConnectionError):
+                await asyncio.gather(self._ask(reader, upstream_writer), self._answer(upstream_reader, writer))
+        for end in ends:
             end.transport.abort()
-        self._writers -= {writer, upstream_writer}
+        self._writers -= ends
 
     async def _ask(self, reader: asyncio.StreamReader, upstream: asyncio.StreamWriter) -> None:
         while data := await reader.read(65536):

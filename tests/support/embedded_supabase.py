@@ -17,9 +17,8 @@ import asyncpg
 import httpx
 
 from stack import node, supabase
+from tests.support.pools import PATIENCE_S, READY_WITHIN_S
 from tests.support.stack import RunningStack, free_ports
-
-START_TIMEOUT_S = 30.0
 
 CONFIG = """
 [api]
@@ -101,7 +100,7 @@ class EmbeddedSupabase:
         headers = {"apikey": key or self.publishable_key}
         if token:
             headers["Authorization"] = f"Bearer {token}"
-        return httpx.AsyncClient(base_url=self.supabase_url, headers=headers, timeout=20)
+        return httpx.AsyncClient(base_url=self.supabase_url, headers=headers, timeout=PATIENCE_S)
 
     def mails_to(self, address: str) -> list[dict[str, str]]:
         """What was sent to the address, oldest first."""
@@ -159,15 +158,16 @@ def running_server(environ: Mapping[str, str]) -> Iterator[subprocess.Popen[byte
 
 
 def _wait_until_healthy(process: subprocess.Popen[bytes], url: str, log: Path) -> None:
-    deadline = time.monotonic() + START_TIMEOUT_S
+    deadline = time.monotonic() + READY_WITHIN_S
     while time.monotonic() < deadline:
         if process.poll() is not None:
             raise AssertionError(f"the server ended with {process.returncode}:\n{log.read_text()}")
         try:
-            if httpx.get(f"{url}/health", timeout=2).status_code == 200:
+            if httpx.get(f"{url}/health", timeout=PATIENCE_S).status_code == 200:
                 return
         except httpx.TransportError:
-            time.sleep(0.03)
+            pass  # nobody listens there yet
+        time.sleep(0.03)
     raise AssertionError(f"the server did not answer in time:\n{log.read_text()}")
 
 

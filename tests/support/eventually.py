@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Awaitable, Callable
 
 
-async def eventually(is_true: Callable[[], Awaitable[bool]], *, timeout_s: float = 10.0) -> None:
+async def eventually(is_true: Callable[[], Awaitable[bool]], *, timeout_s: float = 30.0) -> None:
     """The condition held. Raises: AssertionError with its name where it did not within that time."""
     try:
         async with asyncio.timeout(timeout_s):

@@ -20,7 +20,7 @@ from tests.support.callers import Caller
 from tests.support.eventually import eventually
 from tests.support.fake_provider import FakeProvider
 from tests.support.held_memory import AT_START, HELD_FILE_VARIABLE, Held, held_by
-from tests.support.pools import DEADLINE_VARIABLE, PATIENCE_S
+from tests.support.pools import DEADLINE_VARIABLE, PATIENCE_S, READY_WITHIN_S
 from tests.support.stack import RunningStack, free_ports
 
 PROVIDER_KEY = "canary-provider-key-7f3a"
@@ -288,12 +288,12 @@ class GatewayServer:
         async def so_it_is() -> bool:
             self.child.require_running()
             try:
-                async with httpx.AsyncClient(timeout=5) as client:
+                async with httpx.AsyncClient(timeout=PATIENCE_S) as client:
                     return (await client.get(f"{self.url}{path}")).status_code == status
             except httpx.TransportError:
                 return False
 
-        await eventually(so_it_is, timeout_s=30)
+        await eventually(so_it_is, timeout_s=READY_WITHIN_S)
 
     async def ready(self) -> None:
         """The gateway serves."""
@@ -362,7 +362,7 @@ def gateway_on(
     child = stack.start(part)
     try:
         if wait:
-            wait_until_answers(child, port, "/health/ready", timeout_s=30)
+            wait_until_answers(child, port, "/health/ready", timeout_s=READY_WITHIN_S)
         yield GatewayServer(url=f"http://127.0.0.1:{port}", child=child, log_file=log_file)
     finally:
         stack.family.stop(name)

@@ -55,6 +55,8 @@ class TcpGate:
             writer.close()
 
     async def _relay(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        if self._server is None:
+            return  # the gate was shut while this connection was being made
         if self._stalled:
             await asyncio.Event().wait()
         await relay((reader, writer), await asyncio.open_connection("127.0.0.1", self._target_port))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import Callable
 
 import pytest
@@ -14,6 +13,7 @@ from llm_gateway.content.personal_data import PLACEHOLDERS, find
 from llm_gateway.content.plain import Plain
 from llm_gateway.content.redaction import Redaction, redact
 from llm_gateway.content.steps import Turns, at_once
+from tests.support.untraced import cpu_s
 
 POSITIVES = [
     ("write to jane.doe@example.com today", "write to [EMAIL] today"),
@@ -283,13 +283,9 @@ HOSTILE = {
 def test_time_grows_with_the_length_of_the_text_and_no_faster(unit: str, search: Callable[[str], object]) -> None:
     """Of four times the text, at most about four times the CPU: a quadratic search would need sixteen."""
 
-    def cpu_s(characters: int) -> float:
-        text = unit * (characters // len(unit))
-        spent = []
-        for _ in range(3):
-            began = time.thread_time()
-            search(text)
-            spent.append(time.thread_time() - began)
-        return min(spent)
+    short, long = (unit * (characters // len(unit)) for characters in (20_000, 80_000))
 
-    assert cpu_s(80_000) < 8 * cpu_s(20_000) + 0.005
+    def grows_with_the_length() -> bool:
+        return cpu_s(lambda: search(long)) < 8 * cpu_s(lambda: search(short)) + 0.005
+
+    assert any(grows_with_the_length() for _ in range(3))

@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import socket
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
+from functools import partial
 
 import anyio
 import httpx
@@ -14,6 +15,9 @@ from aiohttp import web
 
 from core.http import make_http_client
 from tests.support.local_http import serving
+from tests.support.stack import free_ports
+
+patient_client = partial(make_http_client, connect_timeout_s=20, read_timeout_s=20)
 
 
 async def hello(_: web.Request) -> web.Response:
@@ -39,13 +43,8 @@ async def hanging_up_after(raw: bytes) -> AsyncIterator[str]:
         yield f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
 
 
-async def closed_port() -> str:
-    async with serving(hello) as url:
-        return url
-
-
 async def test_an_answer_is_read() -> None:
-    async with serving(hello) as url, make_http_client() as http:
+    async with serving(hello) as url, patient_client() as http:
         assert (await http.get(url)).text == "hello"
 
 
@@ -55,19 +54,18 @@ async def test_compressed_answers_are_read() -> None:
         response.enable_compression(web.ContentCoding.gzip)
         return response
 
-    async with serving(compressed) as url, make_http_client() as http:
+    async with serving(compressed) as url, patient_client() as http:
         assert (await http.get(url)).text == "hello" * 100
 
 
 async def test_a_refused_connection_is_a_connect_error() -> None:
-    url = await closed_port()
-    async with make_http_client() as http:
+    async with patient_client() as http:
         with pytest.raises(httpx.ConnectError):
-            await http.get(url)
+            await http.get(f"http://127.0.0.1:{free_ports(1)[0]}")
 
 
 async def test_an_unknown_host_is_a_connect_error() -> None:
-    async with make_http_client(connect_timeout_s=10) as http:
+    async with patient_client() as http:
         with pytest.raises(httpx.ConnectError):
             await http.get("http://nowhere.invalid/")
 
@@ -89,9 +87,20 @@ async def test_a_server_that_accepts_nobody_is_a_connect_timeout() -> None:
 
 
 async def test_an_exhausted_pool_is_a_connect_timeout() -> None:
-    async with serving(silence) as url, make_http_client(max_connections=1, connect_timeout_s=0.1) as http:
-        first = asyncio.create_task(http.get(url))
-        await anyio.wait_all_tasks_blocked()
+    asked = asyncio.Event()
+
+    async def listen(request: web.Request) -> web.Response:
+        asked.set()
+        return await silence(request)
+
+    async def ask_until_connected() -> None:
+        while True:
+            with suppress(httpx.ConnectTimeout):
+                await http.get(url)
+
+    async with serving(listen) as url, make_http_client(max_connections=1, connect_timeout_s=0.1) as http:
+        first = asyncio.create_task(ask_until_connected())
+        await asked.wait()
         with pytest.raises(httpx.ConnectTimeout):
             await http.get(url)
         first.cancel()
@@ -100,13 +109,13 @@ async def test_an_exhausted_pool_is_a_connect_timeout() -> None:
 
 
 async def test_a_server_that_does_not_answer_is_a_read_timeout() -> None:
-    async with serving(silence) as url, make_http_client(read_timeout_s=0.1) as http:
+    async with serving(silence) as url, make_http_client(connect_timeout_s=20, read_timeout_s=0.1) as http:
         with pytest.raises(httpx.ReadTimeout):
             await http.get(url)
 
 
 async def test_a_connection_dropped_before_the_answer_is_not_a_timeout() -> None:
-    async with hanging_up_after(b"") as url, make_http_client() as http:
+    async with hanging_up_after(b"") as url, patient_client() as http:
         with pytest.raises(httpx.ConnectError):
             await http.get(url)
 
@@ -114,7 +123,7 @@ async def test_a_connection_dropped_before_the_answer_is_not_a_timeout() -> None
 async def test_a_connection_dropped_within_the_answer_is_a_read_error() -> None:
     async with (
         hanging_up_after(b"HTTP/1.1 200 OK\r\ncontent-length: 10\r\n\r\nhalf") as url,
-        make_http_client() as http,
+        patient_client() as http,
     ):
         with pytest.raises(httpx.ReadError):
             await http.get(url)
@@ -128,7 +137,7 @@ async def test_nothing_is_retried() -> None:
         calls += 1
         return web.Response(status=503)
 
-    async with serving(failing) as url, make_http_client() as http:
+    async with serving(failing) as url, patient_client() as http:
         assert (await http.get(url)).status_code == 503
     assert calls == 1
 
@@ -137,7 +146,7 @@ async def test_redirects_are_not_followed() -> None:
     async def elsewhere(_: web.Request) -> web.Response:
         return web.Response(status=302, headers={"location": "/other"})
 
-    async with serving(elsewhere) as url, make_http_client() as http:
+    async with serving(elsewhere) as url, patient_client() as http:
         assert (await http.get(url)).status_code == 302
 
 
@@ -146,7 +155,7 @@ async def test_proxies_of_the_environment_are_not_used(monkeypatch: pytest.Monke
     monkeypatch.setenv("http_proxy", "http://127.0.0.1:1")
     monkeypatch.delenv("no_proxy", raising=False)
     monkeypatch.delenv("NO_PROXY", raising=False)
-    async with serving(hello) as url, make_http_client() as http:
+    async with serving(hello) as url, patient_client() as http:
         assert (await http.get(url)).text == "hello"
 
 
@@ -157,7 +166,7 @@ async def test_one_callers_cookie_never_reaches_another() -> None:
         seen.append(request.headers.get("cookie"))
         return web.Response(headers={"set-cookie": "session=canary; Path=/"})
 
-    async with serving(cookies) as url, make_http_client() as http:
+    async with serving(cookies) as url, patient_client() as http:
         localhost = url.replace("127.0.0.1", "localhost")
         for address in (url, url, localhost, localhost):
             await http.get(address)
@@ -169,7 +178,7 @@ async def test_two_hundred_callers_keep_their_own_credentials() -> None:
         await asyncio.sleep(0)
         return web.Response(text=request.headers["authorization"])
 
-    async with serving(whoami) as url, make_http_client() as http:
+    async with serving(whoami) as url, patient_client() as http:
 
         async def ask(name: str) -> None:
             assert (await http.get(url, headers={"authorization": name})).text == name

@@ -25,6 +25,7 @@ from core.jwks import (
 from core.settings import load_settings
 from core.tokens import TokenVerifier
 from tests.support.local_http import Handler, serving
+from tests.support.stack import free_ports
 from tests.support.token_forge import AUDIENCE, ISSUER, SECRET, SigningKey, b64, claims, forge, key_set
 
 OLD = SigningKey("old", "ES256")
@@ -296,14 +297,9 @@ async def test_any_other_status_than_200_is_refused_and_redirects_are_not_follow
 
 
 async def test_a_refused_connection_is_an_outage() -> None:
-    async def handler(_: web.Request) -> web.Response:
-        raise AssertionError
-
-    async with serving(handler) as url:
-        pass
     async with make_http_client() as http:
         with pytest.raises(JwksUnusable, match="ConnectError"):
-            await http_fetcher(http, url)()
+            await http_fetcher(http, f"http://127.0.0.1:{free_ports(1)[0]}")()
 
 
 async def test_settings_decide_how_tokens_are_checked() -> None:

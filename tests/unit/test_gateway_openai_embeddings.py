@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import orjson
@@ -72,14 +73,14 @@ def test_everything_else_passes() -> None:
     assert parse(**fields).body == {"model": "m", "input": "hi", **fields}
 
 
-def test_half_a_million_tokens_are_bounded_within_a_second() -> None:
+def test_to_bound_half_a_million_tokens_costs_little_more_than_to_read_them() -> None:
     raw = orjson.dumps({"model": "m", "input": list(range(490_000))})
 
     def bounded() -> Estimate:
         return EMBEDDINGS.estimate(EMBEDDINGS.parse(raw, {}, max_json_depth=64), BOUNDS)
 
     assert bounded().prompt_tokens <= 8300
-    assert cpu_s(bounded) < 1.0
+    assert cpu_s(bounded) < 20 * cpu_s(lambda: json.loads(raw))  # 3 times, in the tenth of a second
 
 
 def answer(count: int, size: int, *, usage: object = USAGE, first: bool = False) -> bytes:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from contextlib import suppress
 from typing import Any
 
@@ -282,14 +283,14 @@ def test_whoever_translates_gets_no_addresses_to_fetch() -> None:
             RESPONSES.check_translatable(parse(input=said({**PICTURE, "image_url": address})))
 
 
-def test_ninety_thousand_items_are_bounded_within_a_second() -> None:
+def test_to_bound_ninety_thousand_items_costs_little_more_than_to_read_them() -> None:
     raw = orjson.dumps({"model": "m", "input": [{"role": "user", "content": "x"}] * 90_000})
 
     def bounded() -> Estimate:
         return RESPONSES.estimate(RESPONSES.parse(raw, {}, max_json_depth=64), BOUNDS)
 
     assert bounded().prompt_tokens == BOUNDS.context_window
-    assert cpu_s(bounded) < 1.0
+    assert cpu_s(bounded) < 20 * cpu_s(lambda: json.loads(raw))  # 5 times, in a fifth of a second
 
 
 def test_more_items_than_a_body_may_have_are_refused() -> None:

@@ -130,7 +130,7 @@ async def test_who_has_waited_too_long_is_told_and_a_lane_that_is_stuck_is_given
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(batching, "MOST_OF_A_KIND", 1)
-    database = Database(deadline_s=0.02)
+    database = Database(deadline_s=0.5)
     stuck, never_sent = [database.put("a"), database.put("b")], database.put("c")
     time.sleep(0.005)  # noqa: ASYNC251 (the lanes begin later than the third waits, by the loop's clock of milliseconds)
     for posting in (*stuck, never_sent):

@@ -15,6 +15,7 @@ import orjson
 from tests.support.fake_provider.answer import JsonObject
 from tests.support.fake_provider.bill import BillLine, Counts, SeenRequest
 from tests.support.fake_provider.steps import Step
+from tests.support.stack import free_ports
 
 _REPOSITORY = Path(__file__).resolve().parents[3]
 _HOST = "127.0.0.1"
@@ -55,7 +56,7 @@ class FakeProvider:
     def start(cls, *, keep: int = 200_000) -> Self:
         """A provider that answers; ends with this process at the latest, even when that is killed."""
         command = [sys.executable, "-m", "tests.support.fake_provider"]
-        options = ["--port", "0", "--keep", str(keep), "--json", "--until-stdin-closes"]
+        options = ["--port", str(free_ports(1)[0]), "--keep", str(keep), "--json", "--until-stdin-closes"]
         process = subprocess.Popen([*command, *options], cwd=_REPOSITORY, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
         assert process.stdout is not None
         line = process.stdout.readline()
@@ -139,7 +140,7 @@ class FakeProvider:
         client_gone: int = 0,
         held: int = 0,
         chunks: int = 0,
-        timeout_s: float = 10.0,
+        timeout_s: float = 30.0,
     ) -> Counts:
         """At least so many requests arrived / ended / were left by their client / are held, so many chunks were sent.
 
@@ -150,7 +151,7 @@ class FakeProvider:
         raw = await asyncio.to_thread(self._ask, "GET", f"/_wait?{query}", timeout_s=timeout_s + 10)
         return Counts(**{name: int(str(value)) for name, value in raw.items()})
 
-    def _ask(self, method: str, path: str, body: JsonObject | None = None, *, timeout_s: float = 10.0) -> JsonObject:
+    def _ask(self, method: str, path: str, body: JsonObject | None = None, *, timeout_s: float = 30.0) -> JsonObject:
         connection = HTTPConnection(_HOST, self._control_port, timeout=timeout_s)
         try:
             connection.request(method, path, None if body is None else orjson.dumps(body))
