@@ -32,7 +32,7 @@ from api.workspaces.routes import ROUTER as WORKSPACES
 from core.asgi import AsgiApp, Edge, Scope, render_envelope
 from core.cors import Cors
 from core.errors import ButtressError
-from core.http import make_http_client
+from core.http import supabase_client
 from core.logging import configure_logging
 from core.redaction import protect
 from core.settings import Settings, load_settings
@@ -100,7 +100,7 @@ def _services_of(settings: Settings, gateway: Gateway) -> Callable[[Litestar], A
 
     @asynccontextmanager
     async def services(app: Litestar) -> AsyncGenerator[None, None]:
-        async with make_http_client() as http:
+        async with supabase_client(settings) as http:
             app.state.services = Services(
                 settings=settings,
                 http=http,
@@ -110,7 +110,10 @@ def _services_of(settings: Settings, gateway: Gateway) -> Callable[[Litestar], A
                     by_account_and_ip=FloodGuard(burst=10, refill_s=6.0), by_ip=FloodGuard(burst=60, refill_s=1.0)
                 ),
                 keys=KeyRing.from_settings(settings),
-                readiness=Readiness({**supabase_checks(settings, http), "gateway": gateway_check}),
+                readiness=Readiness(
+                    {**supabase_checks(settings, http), "gateway": gateway_check},
+                    budget_s=settings.supabase_deadline_s / 5,
+                ),
             )
             yield
 

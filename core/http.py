@@ -14,6 +14,8 @@ import httpx
 from httpx_aiohttp import AiohttpTransport
 from httpx_aiohttp import transport as _transport_module
 
+from core.settings import Settings
+
 # httpx-aiohttp 0.2.0 reports a refused connection, a failed name lookup and a dropped connection as `ConnectTimeout`.
 _transport_module.AIOHTTP_EXC_MAP.update(
     {
@@ -23,6 +25,12 @@ _transport_module.AIOHTTP_EXC_MAP.update(
 )
 
 KEEP_ALIVE_S: Final = 30.0  # below the 60 s and more after which servers and load balancers hang up on us
+
+
+def supabase_client(settings: Settings) -> httpx.AsyncClient:
+    """As patient as the settings say: so long for a connection, and eight times as long for an answer."""
+    deadline_s = settings.supabase_deadline_s
+    return make_http_client(connect_timeout_s=deadline_s, read_timeout_s=8 * deadline_s)
 
 
 def make_http_client(

@@ -42,6 +42,7 @@ class Settings(BaseModel):
     supabase_url: str
     supabase_publishable_key: SecretStr
     supabase_secret_key: SecretStr | None = None
+    supabase_deadline_s: Annotated[float, Field(ge=0.2, le=30)] = 1.0
     jwt_secret: Annotated[SecretStr, Field(min_length=32)] | None = None
     jwks_url: str | None = None
     jwt_issuer: str = ""

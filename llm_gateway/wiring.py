@@ -6,7 +6,7 @@ from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from dataclasses import dataclass
 from typing import Final
 
-from core.http import make_http_client
+from core.http import supabase_client
 from core.postgres import ServicePool, service_pool
 from core.provider_http import ProviderHttp
 from core.settings import Settings
@@ -54,7 +54,7 @@ class Wiring:
         tasks = DetachedTasks()
         ledger = self.ledger or await self._open_ledger(parts)
         if tokens is None:
-            http = await parts.enter_async_context(make_http_client())
+            http = await parts.enter_async_context(supabase_client(self.settings))
             tokens = TokenVerifier.from_settings(self.settings, http)
         providers = self._open_providers(parts, tasks)
         beside = await parts.enter_async_context(open_beside(self.settings, self.metrics))

@@ -2,7 +2,6 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping
-from typing import Final
 
 import httpx
 
@@ -12,7 +11,6 @@ from core.settings import Settings
 
 Check = Callable[[], Awaitable[bool]]
 
-_BUDGET_S: Final = 0.2
 _log = get_logger(__name__)
 
 
@@ -46,26 +44,27 @@ class Readiness:
     Anybody may ask, so a flood of questions must not keep the parts busy until they seem down to a load balancer.
     """
 
-    def __init__(self, checks: Mapping[str, Check]) -> None:
+    def __init__(self, checks: Mapping[str, Check], *, budget_s: float) -> None:
         self._checks = checks
+        self._budget_s = budget_s
         self._asking: asyncio.Task[dict[str, bool]] | None = None
 
     async def results(self) -> dict[str, bool]:
         """By name, whether each part answers. Raises nothing."""
         if self._asking is None or self._asking.done():
-            self._asking = asyncio.create_task(check_all(self._checks))
+            self._asking = asyncio.create_task(check_all(self._checks, self._budget_s))
         return await asyncio.shield(self._asking)  # whoever leaves does not take the answer from the others
 
 
-async def check_all(checks: Mapping[str, Check]) -> dict[str, bool]:
-    """By name, whether each part answered well within 200 ms. Raises nothing."""
-    results = await asyncio.gather(*(_check(name, check) for name, check in checks.items()))
+async def check_all(checks: Mapping[str, Check], budget_s: float) -> dict[str, bool]:
+    """By name, whether each part answered well within that time. Raises nothing."""
+    results = await asyncio.gather(*(_check(name, check, budget_s) for name, check in checks.items()))
     return dict(zip(checks, results, strict=True))
 
 
-async def _check(name: str, check: Check) -> bool:
+async def _check(name: str, check: Check, budget_s: float) -> bool:
     try:
-        async with asyncio.timeout(_BUDGET_S):
+        async with asyncio.timeout(budget_s):
             return await check()
     except Exception as cause:  # noqa: BLE001 whatever keeps a part from answering, the part is down
         _log.warning("part_down", part=name, exc_info=cause)

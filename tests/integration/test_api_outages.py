@@ -15,6 +15,7 @@ from tests.support.api_server import ApiServer, api_server_on
 from tests.support.callers import new_caller
 from tests.support.eventually import eventually
 from tests.support.fake_provider import FakeProvider
+from tests.support.pools import SUPABASE_AS_IN_SERVICE_S
 from tests.support.stack import RunningStack, free_ports
 from tests.support.tcp_gate import TcpGate, tcp_gate
 
@@ -44,7 +45,9 @@ async def gate(stack: RunningStack) -> AsyncIterator[TcpGate]:
 @pytest.fixture
 async def server(stack: RunningStack, gate: TcpGate, fake_provider: FakeProvider) -> AsyncIterator[ApiServer]:
     gated = GatedStack(stack.config, stack.secrets, stack.family, gate_port=gate.port)
-    running = api_server_on(gated, fake_provider.url, name="api-behind-gate")
+    running = api_server_on(
+        gated, fake_provider.url, name="api-behind-gate", supabase_deadline_s=SUPABASE_AS_IN_SERVICE_S
+    )
     # in a thread, because it waits for an answer that comes through the gate, which lives in this loop
     server = await to_thread.run_sync(running.__enter__)
     try:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from stack import api
 from stack.http_probe import wait_until_answers
-from tests.support.pools import DEADLINE_VARIABLE, PATIENCE_S, READY_WITHIN_S
+from tests.support.pools import DEADLINE_VARIABLE, PATIENCE_S, READY_WITHIN_S, SUPABASE_DEADLINE_VARIABLE
 from tests.support.stack import RunningStack, free_ports
 
 MODEL = "fake/chat"
@@ -38,8 +38,13 @@ class ApiServer:
 
 
 @contextmanager
-def api_server_on(stack: RunningStack, provider_url: str, *, name: str = "api") -> Iterator[ApiServer]:
-    """Ready inside the block, gone after it. `provider_url`: the fake provider's. Another `name` for a second one."""
+def api_server_on(
+    stack: RunningStack, provider_url: str, *, name: str = "api", supabase_deadline_s: float = PATIENCE_S
+) -> Iterator[ApiServer]:
+    """Ready inside the block, gone after it. `provider_url`: the fake provider's. Another `name` for a second one.
+
+    SUPABASE_AS_IN_SERVICE_S where a Supabase that does not answer is what it is about.
+    """
     config = replace(stack.config, api_port=free_ports(1)[0])
     models_file = stack.state_dir / f"{name}.models.toml"
     models_file.write_text(_MODELS_TOML.format(model=MODEL, provider_url=provider_url))
@@ -47,6 +52,7 @@ def api_server_on(stack: RunningStack, provider_url: str, *, name: str = "api") 
         **stack.environment(),
         "BUTTRESS_MODELS_FILE": str(models_file),
         DEADLINE_VARIABLE: str(PATIENCE_S),
+        SUPABASE_DEADLINE_VARIABLE: str(supabase_deadline_s),
     }
     part = replace(api.part(config, environment), name=name, log_file=stack.state_dir / "logs" / f"{name}.log")
     child = stack.family.start(part)

@@ -6,8 +6,10 @@ from core.postgres import open_pool
 from core.settings import Settings
 
 DEADLINE_VARIABLE = "BUTTRESS_DATABASE_DEADLINE_S"
+SUPABASE_DEADLINE_VARIABLE = "BUTTRESS_SUPABASE_DEADLINE_S"
 PATIENCE_S = 20.0  # so that a busy machine is not taken for an outage; the tests' HTTP clients wait as long
 READY_WITHIN_S = 90.0  # a service that was started; one that ends instead is noticed at once
 AS_IN_SERVICE_S: float = Settings.model_fields["database_deadline_s"].default
+SUPABASE_AS_IN_SERVICE_S: float = Settings.model_fields["supabase_deadline_s"].default
 
 pool_on = partial(open_pool, name="buttress-tests", deadline_s=PATIENCE_S)

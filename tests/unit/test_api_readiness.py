@@ -15,7 +15,7 @@ async def test_many_who_ask_at_once_share_one_check_and_the_next_one_asks_anew()
         await may_answer.wait()
         return True
 
-    readiness = Readiness({"part": check})
+    readiness = Readiness({"part": check}, budget_s=60)
     many = [asyncio.create_task(readiness.results()) for _ in range(50)]
     impatient = asyncio.create_task(readiness.results())
     await asyncio.sleep(0)

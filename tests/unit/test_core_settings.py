@@ -124,6 +124,8 @@ def test_settings_cannot_be_changed() -> None:
         ("MAX_JSON_DEPTH", "1000", "500"),
         ("DATABASE_DEADLINE_S", "0.1", "0.2"),
         ("DATABASE_DEADLINE_S", "31", "30"),
+        ("SUPABASE_DEADLINE_S", "0.1", "0.2"),
+        ("SUPABASE_DEADLINE_S", "31", "30"),
         ("ALLOW_PLAIN_HTTP", "perhaps", "boolean"),
     ],
 )
