@@ -16,7 +16,7 @@ from tests.support.api_keys import new_key
 from tests.support.callers import Caller
 from tests.support.fake_provider import FakeProvider, Step
 from tests.support.gateway_ledger import none_held, set_limits
-from tests.support.gateway_server import PROVIDER_KEY, GatewayServer, gateway_on
+from tests.support.gateway_server import ANSWERED_WITHIN_S, PROVIDER_KEY, GatewayServer, gateway_on
 from tests.support.stack import RunningStack
 
 METRICS_TOKEN = "metrics-" + secrets.token_hex(16)
@@ -68,7 +68,7 @@ async def test_no_secret_and_no_prompt_is_written_down_or_told_to_anybody(
     await set_limits(database, caller, requests_per_minute=10**6, tokens_per_minute=10**9, tokens_per_day=10**9)
     key = await new_key(stack, database, caller)
     told: list[str] = []
-    async with httpx.AsyncClient(base_url=gateway.base_url, timeout=30) as client:
+    async with httpx.AsyncClient(base_url=gateway.base_url, timeout=ANSWERED_WITHIN_S) as client:
         for path, body in BODIES.items():
             for model in MODELS:
                 for step in songs(fake_provider):

@@ -25,6 +25,8 @@ from tests.support.stack import RunningStack, free_ports
 
 PROVIDER_KEY = "canary-provider-key-7f3a"
 PAGE = "https://app.example.com"  # whose scripts may call it
+# The first call that is translated waits for litellm's import: four seconds of a processor that all others want, too.
+ANSWERED_WITHIN_S = 90.0
 
 # Prices in US dollars for a million tokens: 1 and 2, so a token costs 1000 and 2000 nano-dollars.
 INPUT_NANO_USD, OUTPUT_NANO_USD = 1000, 2000
@@ -264,7 +266,7 @@ class GatewayServer:
     async def sdk(self, caller: Caller, *, max_retries: int = 0) -> AsyncIterator[AsyncOpenAI]:
         """OpenAI's official client, with the caller's access token where its API key goes."""
         async with AsyncOpenAI(
-            base_url=self.base_url, api_key=caller.access_token, max_retries=max_retries, timeout=30
+            base_url=self.base_url, api_key=caller.access_token, max_retries=max_retries, timeout=ANSWERED_WITHIN_S
         ) as client:
             yield client
 
@@ -272,14 +274,16 @@ class GatewayServer:
     async def anthropic(self, caller: Caller, *, max_retries: int = 0) -> AsyncIterator[AsyncAnthropic]:
         """Anthropic's official client, with the caller's access token where its API key goes."""
         async with AsyncAnthropic(
-            base_url=f"{self.url}/llm", api_key=caller.access_token, max_retries=max_retries, timeout=30
+            base_url=f"{self.url}/llm", api_key=caller.access_token, max_retries=max_retries, timeout=ANSWERED_WITHIN_S
         ) as client:
             yield client
 
     @asynccontextmanager
     async def http(self, caller: Caller) -> AsyncIterator[httpx.AsyncClient]:
         """A plain HTTP client below the base URL, as the caller."""
-        async with httpx.AsyncClient(base_url=self.base_url, headers=caller.headers, timeout=30) as client:
+        async with httpx.AsyncClient(
+            base_url=self.base_url, headers=caller.headers, timeout=ANSWERED_WITHIN_S
+        ) as client:
             yield client
 
     async def answers(self, path: str, status: int) -> None:
