@@ -250,11 +250,13 @@ def _database_unavailable() -> Unavailable:
 
 
 def _server_settings(name: str, deadline_s: float) -> dict[str, str]:
+    in_the_server_ms = str(round(deadline_s * _IN_THE_SERVER * 1000))
     return {
         "application_name": name,
         "jit": "off",  # compiling a plan costs more than any statement of ours runs
         "timezone": "UTC",
-        "statement_timeout": str(round(deadline_s * _IN_THE_SERVER * 1000)),
+        "statement_timeout": in_the_server_ms,
+        "lock_timeout": in_the_server_ms,  # else the role's own 2 s, however long the statement may take
         "idle_in_transaction_session_timeout": str(IDLE_IN_TRANSACTION_TIMEOUT_MS),
     }
 
