@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
 from dataclasses import replace
 from uuid import UUID, uuid4
 
@@ -27,7 +28,8 @@ from llm_gateway.limits.ledger import (
 )
 from llm_gateway.limits.postgres import PostgresLedger
 from tests.support.ledger import TestLimits, new_user, set_limits
-from tests.support.pools import AS_IN_SERVICE_S, pool_on
+from tests.support.ledger_postgres_store import PostgresStore
+from tests.support.pools import AS_IN_SERVICE_S, asked_until_it_answers, pool_on
 from tests.support.stack import RunningStack
 
 USAGE = Usage(
@@ -55,13 +57,21 @@ async def pool_in_service(stack: RunningStack) -> AsyncIterator[ServicePool]:
 @pytest.fixture
 async def hasty_pool(stack: RunningStack) -> AsyncIterator[ServicePool]:
     """For who is to be given up."""
-    async with pool_on(stack.gateway_database_url, deadline_s=0.2, max_size=4) as pool:
+    async with pool_on(stack.gateway_database_url, deadline_s=0.2, max_size=2) as pool:
         yield pool
 
 
 @pytest.fixture
 def ledger(pool: ServicePool) -> PostgresLedger:
     return PostgresLedger(pool)
+
+
+@pytest.fixture
+async def alone(ledger_database: PostgresStore) -> AsyncIterator[PostgresLedger]:
+    """In a database in which no gateway reaps calls and keeps the books meanwhile."""
+    await ledger_database.clear()
+    async with pool_on(ledger_database.url) as pool:
+        yield PostgresLedger(pool)
 
 
 def a_call(user_id: UUID, *, tokens: int = 1000, cost_nano_usd: int = 50_000, lease_s: float = 60) -> HoldRequest:
@@ -120,7 +130,7 @@ async def test_refusals_arrive_as_what_they_are(database: asyncpg.Connection, le
 
 
 async def test_renew_says_whether_there_is_still_a_hold(database: asyncpg.Connection, ledger: PostgresLedger) -> None:
-    request = a_call(await new_user(database, TestLimits()), lease_s=2)
+    request = a_call(await new_user(database, TestLimits()), lease_s=60)
     await ledger.hold(request)
     assert await ledger.renew(request.request_id, 600)
     lease_s = await database.fetchval(
@@ -133,15 +143,16 @@ async def test_renew_says_whether_there_is_still_a_hold(database: asyncpg.Connec
 
 
 async def test_reaped_calls_are_counted_and_a_late_settlement_changes_nothing(
-    database: asyncpg.Connection, ledger: PostgresLedger
+    ledger_database: PostgresStore, alone: PostgresLedger
 ) -> None:
+    database = ledger_database.connection
     user_id = await new_user(database, TestLimits())
     requests = [a_call(user_id) for _ in range(3)]
     for request in requests:
-        await ledger.hold(request)
+        await alone.hold(request)
     await let_leases_run_out(database, user_id)
-    assert await ledger.reap() >= 3
-    await ledger.settle(requests[0].request_id, USAGE)
+    assert await alone.reap() == 3
+    await alone.settle(requests[0].request_id, USAGE)
     rows = await database.fetch("select state, cost_nano_usd from gateway.usage where user_id = $1", user_id)
     assert [tuple(row) for row in rows] == [("expired", 50_000)] * 3
 
@@ -210,6 +221,7 @@ async def test_a_short_deadline_holds_whatever_is_asked(
         for step in (ledger.hold(a_call(user_id)), ledger.renew("nobody's", 60)):
             with pytest.raises(Unavailable):
                 await step
+        await nothing_is_asked(hasty_pool)
     await ledger.aclose()
     assert await database.fetchval("select count(*) from gateway.holds where user_id = $1", user_id) == 0
 
@@ -217,11 +229,12 @@ async def test_a_short_deadline_holds_whatever_is_asked(
 async def test_waiting_for_a_connection_and_then_for_the_statement_has_one_deadline(
     stack: RunningStack, database: asyncpg.Connection
 ) -> None:
-    async with pool_on(stack.gateway_database_url, deadline_s=2.0, max_size=1) as pool, database.transaction():
+    async with pool_on(stack.gateway_database_url, deadline_s=3.0, max_size=1) as pool, database.transaction():
         await database.execute("lock table gateway.holds")
         async with pool.acquire():
             asking = asyncio.create_task(PostgresLedger(pool).renew("nobody's", 60))
-            await asyncio.sleep(1.2)  # one may wait so long for a connection, and then longer for the statement
+            # one may wait so long for a connection, and then so long for the statement that both are too long
+            await asyncio.sleep(0.8)
         with pytest.raises(Unavailable) as outage:
             await asking
     assert isinstance(outage.value.__cause__, TimeoutError)
@@ -239,7 +252,9 @@ async def test_closing_leaves_a_lost_hold_to_its_lease_where_the_database_does_n
             await ledger.hold(a_call(user_id))
         with capture_logs() as logged:
             await asyncio.wait_for(ledger.aclose(), 30)
-    assert [line["event"] for line in logged] == ["lost_hold_left_to_its_lease"]
+    # that a connection was given up is not said by the ledger, and only where its end came late
+    said = [line["event"] for line in logged if line["event"] != "connection_given_up"]
+    assert said == ["lost_hold_left_to_its_lease"]
 
 
 async def test_a_hold_that_was_cancelled_does_not_stay(
@@ -290,6 +305,7 @@ async def test_a_hold_that_was_never_made_ends_the_search_for_it(
         await database.execute("lock table gateway.meters")
         with pytest.raises(Unavailable):
             await ledger.hold(a_call(user_id))
+        await nothing_is_asked(hasty_pool)
     await ledger.aclose()
     assert await database.fetchval("select count(*) from gateway.holds where user_id = $1", user_id) == 0
     assert await database.fetchval("select count(*) from gateway.usage where user_id = $1", user_id) == 0
@@ -419,30 +435,40 @@ async def test_a_connection_that_is_killed_under_a_batch_loses_and_doubles_nothi
 
 
 async def test_upkeep_makes_room_and_says_nothing_when_there_is_nothing_to_do(
-    database: asyncpg.Connection, ledger: PostgresLedger
+    ledger_database: PostgresStore, alone: PostgresLedger
 ) -> None:
-    await asyncio.gather(ledger.upkeep(), ledger.upkeep())
-    await ledger.upkeep()
-    days = await database.fetchval(
+    await asyncio.gather(alone.upkeep(), alone.upkeep())
+    await alone.upkeep()
+    days = await ledger_database.connection.fetchval(
         "select count(*) from pg_inherits where inhparent = 'gateway.usage'::regclass"
         " and inhrelid::regclass::text ~ '^gateway.usage_[0-9]{8}$'"
     )
     assert days >= 2
 
 
-async def test_upkeep_forgets_the_meters_of_nobody(database: asyncpg.Connection, ledger: PostgresLedger) -> None:
-    nobody = uuid4()
+async def test_upkeep_forgets_the_meters_of_nobody(ledger_database: PostgresStore, alone: PostgresLedger) -> None:
+    database, nobody = ledger_database.connection, uuid4()
     await database.execute("insert into gateway.meters (scope, subject_id) values ('workspace', $1)", nobody)
     await database.execute("update gateway.bookkeeping set meters_forgotten_on = null")
-    await ledger.upkeep()
+    await alone.upkeep()
     assert await database.fetchval("select count(*) from gateway.meters where subject_id = $1", nobody) == 0
+
+
+async def nothing_is_asked(pool: ServicePool) -> None:
+    """Every connection has come back: what was given up has ended in the database too, and cannot happen any more."""
+    async with AsyncExitStack() as all_of_them:
+        for _ in range(pool.get_max_size()):
+            connection = await asked_until_it_answers(pool.acquire)
+            all_of_them.push_async_callback(pool.release, connection)
 
 
 async def wait_for_a_waiting_statement(database: asyncpg.Connection) -> None:
     """gateway_service waits for a lock."""
-    while not await database.fetchval(  # noqa: ASYNC110 (another process is watched)
+    waiting = (
         "select count(*) from pg_stat_activity where application_name = 'test-ledger' and wait_event_type = 'Lock'"
-    ):
+    )
+    while not await database.fetchval(waiting):
+        await database.execute("select pg_stat_clear_snapshot()")  # a transaction knows no connection made later
         await asyncio.sleep(0.005)
 
 

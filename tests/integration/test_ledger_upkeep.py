@@ -48,9 +48,14 @@ async def books(books_url: str) -> AsyncIterator[asyncpg.Connection]:
 async def keep(books: asyncpg.Connection, now: datetime) -> list[str]:
     """What upkeep did, step by step, each in a transaction of its own."""
     steps: list[str] = []
-    while (step := await books.fetchval("select gateway.upkeep_at($1)", now)) is not None:
+    while True:
+        try:
+            step = await books.fetchval("select gateway.upkeep_at($1)", now)
+        except asyncpg.LockNotAvailableError:  # whoever was in the way was held up
+            continue
+        if step is None:
+            return steps
         steps.append(step)
-    return steps
 
 
 async def call(
@@ -223,7 +228,7 @@ async def test_whoever_is_in_the_way_is_not_waited_for(books_url: str, books: as
         async with reader.transaction():
             await reader.fetch("select * from gateway.usage")
             with pytest.raises(asyncpg.LockNotAvailableError):
-                await keep(books, NOON + DAY)
+                await books.fetchval("select gateway.upkeep_at($1)", NOON + DAY)
         assert "added up usage_20310310" in await keep(books, NOON + DAY)
     finally:
         await reader.close()

@@ -7,6 +7,7 @@ import httpx
 import pytest
 
 from tests.support.callers import ANONYMOUS, Caller, new_caller
+from tests.support.pools import PATIENCE_S
 from tests.support.stack import RunningStack
 
 
@@ -24,6 +25,7 @@ def storage(stack: RunningStack, caller: Caller) -> httpx.AsyncClient:
     return httpx.AsyncClient(
         base_url=f"{stack.supabase_url}/storage/v1",
         headers={"apikey": stack.publishable_key, **caller.headers},
+        timeout=PATIENCE_S,
         verify=stack.supabase_url.startswith("https:"),
     )
 

@@ -10,6 +10,7 @@ import pytest
 from jose import jwt
 
 from tests.support.callers import PASSWORD, Caller, join, make_team, new_caller, sign_up
+from tests.support.pools import PATIENCE_S
 from tests.support.stack import RunningStack
 
 PLACES = """
@@ -86,7 +87,8 @@ async def test_of_people_who_race_for_one_address_one_gets_it_whole(
     stack: RunningStack, database: asyncpg.Connection
 ) -> None:
     address = f"{uuid4().hex}@example.com"
-    async with httpx.AsyncClient(base_url=stack.supabase_url, headers={"apikey": stack.publishable_key}) as client:
+    headers = {"apikey": stack.publishable_key}
+    async with httpx.AsyncClient(base_url=stack.supabase_url, headers=headers, timeout=PATIENCE_S) as client:
         body = {"email": address, "password": PASSWORD}
         answers = await asyncio.gather(*(client.post("/auth/v1/signup", json=body) for _ in range(5)))
     assert [answer.status_code for answer in answers].count(200) == 1

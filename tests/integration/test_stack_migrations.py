@@ -188,9 +188,9 @@ async def test_postgrest_is_told_to_read_the_schema_again(url: str, folder: Path
     told: asyncio.Queue[object] = asyncio.Queue()
     await listener.add_listener("pgrst", lambda *call: told.put_nowait(call[3]))
     await migrations.up(url, folder)
-    assert await asyncio.wait_for(told.get(), timeout=10) == "reload schema"
+    assert await asyncio.wait_for(told.get(), timeout=60) == "reload schema"
     await migrations.down(url, folder=folder)
-    assert await asyncio.wait_for(told.get(), timeout=10) == "reload schema"
+    assert await asyncio.wait_for(told.get(), timeout=60) == "reload schema"
     await listener.close()
 
 
