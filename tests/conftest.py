@@ -12,14 +12,16 @@ from tests.support.certificates import certificates_are_read_once
 from tests.support.fake_provider import FakeProvider
 from tests.support.gateway_server import GatewayServer, gateway_on
 from tests.support.ledger_postgres_store import PostgresStore, postgres_store
+from tests.support.midnight import one_day
 from tests.support.service_logs import pytest_runtest_call, pytest_runtest_makereport
 from tests.support.session import pytest_collection_modifyitems, pytest_configure
 from tests.support.stack import RunningStack, running_stack
 from tests.support.time_limit import pytest_pyfunc_call
 
-# hooks and a fixture: pytest finds them here
+# hooks and fixtures: pytest finds them here
 __all__ = [
     "certificates_are_read_once",
+    "one_day",
     "pytest_collection_modifyitems",
     "pytest_configure",
     "pytest_pyfunc_call",

@@ -14,6 +14,7 @@ import psutil
 import pytest
 
 from tests.support.fake_provider import FakeProvider
+from tests.support.pools import DEADLINE_VARIABLE, PATIENCE_S, SUPABASE_DEADLINE_VARIABLE
 from tests.support.stack import free_ports, temporary_state_dir
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -66,7 +67,7 @@ def run_buttress(environment: dict[str, str], *arguments: str) -> subprocess.Com
 
 def recorded_usage(client: httpx.Client, api_url: str) -> list[dict[str, Any]]:
     """What the caller has used, once something is recorded: an answer that has arrived is settled a moment later."""
-    deadline_s = time.monotonic() + 10
+    deadline_s = time.monotonic() + 30
     while True:
         answer = client.get(f"{api_url}/v1/usage")
         assert answer.status_code == 200, answer.text
@@ -92,6 +93,8 @@ def backend() -> Iterator[Backend]:
             "BUTTRESS_DB_PORT": str(database),
             "BUTTRESS_LLM_PORT": str(llm),
             "BUTTRESS_MODELS_FILE": str(models),
+            DEADLINE_VARIABLE: str(PATIENCE_S),
+            SUPABASE_DEADLINE_VARIABLE: str(PATIENCE_S),
         }
         up = run_buttress(environment, "up", "--detach")
         assert up.returncode == 0, up.stdout + up.stderr

@@ -11,6 +11,7 @@ import psutil
 import pytest
 
 from tests.e2e.conftest import recorded_usage, run_buttress
+from tests.support.pools import DEADLINE_VARIABLE, PATIENCE_S, SUPABASE_DEADLINE_VARIABLE
 from tests.support.stack import RunningStack, free_ports, temporary_state_dir
 
 
@@ -26,6 +27,8 @@ def environment(stack: RunningStack) -> Iterator[dict[str, str]]:
             "BUTTRESS_JWT_SECRET": stack.jwt_secret,
             "BUTTRESS_GATEWAY_DATABASE_URL": stack.gateway_database_url,
             "BUTTRESS_KEY_PEPPER": stack.secrets.key_pepper,
+            DEADLINE_VARIABLE: str(PATIENCE_S),
+            SUPABASE_DEADLINE_VARIABLE: str(PATIENCE_S),
             "BUTTRESS_STATE": str(folder / "state"),
             "BUTTRESS_PORT": str(api),
             "BUTTRESS_LLM_PORT": str(llm),
@@ -60,7 +63,7 @@ def test_status_shows_that_supabase_and_starts_nothing_of_it(status: dict[str, A
 
 def test_person_signs_up_there_and_gets_an_answer_that_is_recorded_there(status: dict[str, Any]) -> None:
     credentials = {"email": f"ada-{secrets.token_hex(6)}@example.com", "password": "correct-Horse-9-battery"}
-    signed_up = httpx.post(f"{status['api_url']}/v1/auth/sign-up", json=credentials)
+    signed_up = httpx.post(f"{status['api_url']}/v1/auth/sign-up", json=credentials, timeout=60)
     assert signed_up.status_code == 201, signed_up.text
     token = signed_up.json()["data"]["session"]["access_token"]
     with httpx.Client(headers={"authorization": f"Bearer {token}"}, timeout=60) as client:

@@ -8,8 +8,10 @@ import httpx
 import openai
 import pytest
 from supabase import Client, create_client
+from supabase.lib.client_options import SyncClientOptions
 
 from tests.e2e.conftest import Backend, recorded_usage
+from tests.support.pools import PATIENCE_S
 
 PASSWORD = "correct-Horse-9-battery"
 
@@ -23,17 +25,24 @@ class Person:
     access_token: str
 
 
+def supabase_client(backend: Backend) -> Client:
+    """The official client, with more patience than its 5 s."""
+    options = SyncClientOptions(httpx_client=httpx.Client(timeout=PATIENCE_S))
+    return create_client(backend.supabase_url, backend.publishable_key, options)
+
+
 @pytest.fixture
 def person(backend: Backend) -> Person:
     email = f"ada-{secrets.token_hex(6)}@example.com"
-    client = create_client(backend.supabase_url, backend.publishable_key)
+    client = supabase_client(backend)
     answer = client.auth.sign_up({"email": email, "password": PASSWORD})
     assert answer.session is not None
     return Person(client, email, answer.session.access_token)
 
 
 def api(backend: Backend, person: Person) -> httpx.Client:
-    return httpx.Client(base_url=backend.api_url, headers={"Authorization": f"Bearer {person.access_token}"})
+    headers = {"Authorization": f"Bearer {person.access_token}"}
+    return httpx.Client(base_url=backend.api_url, headers=headers, timeout=PATIENCE_S)
 
 
 def llm(backend: Backend, person: Person) -> openai.OpenAI:
@@ -113,7 +122,7 @@ def test_model_list_says_that_the_local_model_is_often_wrong(backend: Backend, p
 
 
 def test_official_supabase_client_sees_only_its_own_rows(backend: Backend, person: Person) -> None:
-    stranger = create_client(backend.supabase_url, backend.publishable_key)
+    stranger = supabase_client(backend)
     stranger.auth.sign_up({"email": f"eve-{secrets.token_hex(6)}@example.com", "password": PASSWORD})
 
     mine = person.supabase.schema("api").table("workspaces").select("id").execute().data
@@ -132,6 +141,7 @@ def test_signed_out_person_signs_in_again_through_the_api(backend: Backend, pers
     with api(backend, person) as client:
         signed_out = client.post("/v1/auth/sign-out")
         assert signed_out.status_code == 204, signed_out.text
-    signed_in = httpx.post(f"{backend.api_url}/v1/auth/sign-in", json={"email": person.email, "password": PASSWORD})
+    credentials = {"email": person.email, "password": PASSWORD}
+    signed_in = httpx.post(f"{backend.api_url}/v1/auth/sign-in", json=credentials, timeout=PATIENCE_S)
     assert signed_in.status_code == 200, signed_in.text
     assert signed_in.json()["data"]["access_token"]

@@ -5,6 +5,8 @@ import os
 import re
 import subprocess
 import sys
+import time
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -124,9 +126,15 @@ def test_anthropics_client_is_answered_and_usage_and_limits_say_so(
     python: Callable[[str], str], shell: Callable[[str], str], key: str
 ) -> None:
     assert python("anthropic").strip()
-    limits, usage = printed_documents(shell("group_by"))
+    deadline_s = time.monotonic() + 30
+    while True:  # an answer that has arrived is settled a moment later
+        limits, usage = printed_documents(shell("group_by"))
+        calls: Counter[bool] = Counter()
+        for row in usage["data"]:
+            calls[row["key_id"] is not None] += row["calls"]
+        if calls.total() >= 3 or time.monotonic() > deadline_s:
+            break
     assert {subject["scope"] for subject in limits["data"]} == {"user", "key"}
-    calls = {row["key_id"] is not None: row["calls"] for row in usage["data"]}
     assert calls == {False: 2, True: 1}
 
 

@@ -101,8 +101,7 @@ async def roll(stack: RunningStack, provider: FakeProvider, extent: Extent) -> S
                 await lives[name].begin()
                 front.place(name, lives[name].port)
                 await front.serves(name)
-        for life in lives.values():
-            seen.statuses.append(await life.stop())
+        seen.statuses += await asyncio.gather(*(life.stop() for life in lives.values()))
     await _read_books(stack, provider, caller, seen)
     provider.reset()
     return seen

@@ -174,7 +174,8 @@ async def test_a_provider_that_never_answers_times_out_and_is_charged_at_the_est
     fake_provider: FakeProvider,
 ) -> None:
     fake_provider.script(Step(connection="never_answer"))
-    status, body, _ = await ask(gateway, caller, model="fake/impatient", stream=streamed)
+    model = "fake/impatient" if streamed else "fake/impatient-of-length"
+    status, body, _ = await ask(gateway, caller, model=model, stream=streamed)
     assert (status, body["error"]["code"]) == (504, "provider_timeout")
     await fake_provider.wait_for(client_gone=1)
     [row] = await usage_rows(database, caller, count=1)
@@ -196,7 +197,7 @@ async def test_a_stream_that_falls_silent_ends_with_an_error_event_and_pays_for_
     gateway: GatewayServer, caller: Caller, database: asyncpg.Connection, fake_provider: FakeProvider
 ) -> None:
     fake_provider.script(Step(output_tokens=50, hold_after_chunks=4))
-    events, done = await stream(gateway, caller, model="fake/impatient")
+    events, done = await stream(gateway, caller, model="fake/impatient-of-silence")
     assert not done
     assert events[-1]["error"]["code"] == "provider_timeout"
     await fake_provider.wait_for(client_gone=1)
@@ -311,7 +312,7 @@ async def test_an_endless_stream_is_cut_at_its_deadline(
     gateway: GatewayServer, caller: Caller, fake_provider: FakeProvider
 ) -> None:
     fake_provider.script(Step(endless=True, delay_between_chunks_s=0.1))
-    events, done = await stream(gateway, caller, model="fake/impatient")
+    events, done = await stream(gateway, caller, model="fake/impatient-of-length")
     assert not done
     assert events[-1]["error"]["code"] == "provider_timeout"
     await fake_provider.wait_for(client_gone=1)

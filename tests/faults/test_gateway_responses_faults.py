@@ -61,7 +61,7 @@ async def prompt_cost(
         (Step(output_tokens=50, cut_after_chunks=6, cut="close"), "fake/chat", "provider_stream_cut", 6),
         (Step(output_tokens=50, error_after_chunks=3), "fake/chat", "provider_stream_failed", 3),
         (Step(endless=True, ignores_max_tokens=True), "fake/chat", "output_limit_reached", 20),
-        (Step(output_tokens=50, hold_after_chunks=4), "fake/impatient", "provider_timeout", 4),
+        (Step(output_tokens=50, hold_after_chunks=4), "fake/impatient-of-silence", "provider_timeout", 4),
     ],
     ids=["ends early", "closes", "error event", "endless", "silent"],
 )

@@ -3,8 +3,10 @@
 import asyncio
 import json
 import os
+import re
 import signal
 from collections.abc import Iterator
+from urllib.parse import urlsplit
 
 import anthropic
 import asyncpg
@@ -13,6 +15,7 @@ import openai
 import pytest
 
 from stack.processes import group_members
+from tests.support.arrivals import Arrivals, all_came
 from tests.support.callers import Caller
 from tests.support.eventually import eventually
 from tests.support.fake_provider import FakeProvider, Step
@@ -22,7 +25,9 @@ from tests.support.native_models import NATIVE_MODELS_TOML
 from tests.support.stack import RunningStack
 
 STREAM = {"model": "fake/chat", "stream": True, "messages": [{"role": "user", "content": "Tell me."}]}
-GRACE_S = 1
+GRACE_S = 1.0
+LONGER_THAN_A_BUSY_MACHINE_S = 15.0
+HELD_AFTER_CHUNKS = 5
 RESPONSES = """
 [[models]]
 name = "fake/responses"
@@ -39,9 +44,15 @@ price_usd_per_million_tokens = {{ input = 1, output = 2 }}
 
 
 @pytest.fixture
-def leaving(stack: RunningStack, fake_provider: FakeProvider) -> Iterator[GatewayServer]:
-    """A gateway of its own for a test that ends it, with a short grace period."""
-    environment = {"BUTTRESS_GATEWAY_GRACE_S": str(GRACE_S)}
+def grace_s() -> float:
+    """What running calls have: short, where they are ended at its end."""
+    return GRACE_S
+
+
+@pytest.fixture
+def leaving(stack: RunningStack, fake_provider: FakeProvider, grace_s: float) -> Iterator[GatewayServer]:
+    """A gateway of its own for a test that ends it."""
+    environment = {"BUTTRESS_GATEWAY_GRACE_S": str(grace_s)}
     models = NATIVE_MODELS_TOML + RESPONSES
     with gateway_on(stack, fake_provider, name="leaving", models_toml=models, extra_environment=environment) as server:
         yield server
@@ -53,10 +64,11 @@ async def ended(server: GatewayServer) -> None:
     async def has_ended() -> bool:
         return server.child.exit_code() is not None
 
-    await eventually(has_ended, timeout_s=30)
+    await eventually(has_ended, timeout_s=60)
     assert server.child.exit_code() == 0
 
 
+@pytest.mark.parametrize("grace_s", [LONGER_THAN_A_BUSY_MACHINE_S])
 async def test_a_stream_that_ends_within_the_grace_period_ends_whole(
     leaving: GatewayServer, caller: Caller, database: asyncpg.Connection, fake_provider: FakeProvider
 ) -> None:
@@ -77,49 +89,58 @@ async def test_a_stream_that_ends_within_the_grace_period_ends_whole(
 async def test_streams_that_do_not_end_get_an_error_event_and_are_settled(
     leaving: GatewayServer, caller: Caller, database: asyncpg.Connection, fake_provider: FakeProvider
 ) -> None:
-    fake_provider.script(Step(output_tokens=90, hold_after_chunks=5, times=0))
+    fake_provider.script(Step(output_tokens=90, hold_after_chunks=HELD_AFTER_CHUNKS, times=0))
 
-    async def read() -> list[str]:
+    arrivals = [Arrivals(HELD_AFTER_CHUNKS) for _ in range(8)]
+
+    async def read(came: Arrivals) -> list[str]:
         async with leaving.http(caller) as client, client.stream("POST", "/chat/completions", json=STREAM) as response:
-            return [line async for line in response.aiter_lines() if line]
+            lines = came.of(response.aiter_lines(), lambda line: re.search('"content":"[^"]', line) is not None)
+            return [line async for line in lines if line]
 
-    streams = [asyncio.create_task(read()) for _ in range(8)]
-    await fake_provider.wait_for(held=8)
+    streams = [asyncio.create_task(read(came)) for came in arrivals]
+    await all_came(arrivals)
     leaving.terminate()
     for lines in await asyncio.gather(*streams):
         assert json.loads(lines[-1].removeprefix("data: "))["error"]["code"] == "shutting_down"
     await ended(leaving)
     await fake_provider.wait_for(client_gone=8)
     rows = await usage_rows(database, caller, count=8)
-    assert {(row["outcome"], row["output_tokens"], row["estimated"]) for row in rows} == {("cut", 5, True)}
+    assert {(row["outcome"], row["output_tokens"], row["estimated"]) for row in rows} == {
+        ("cut", HELD_AFTER_CHUNKS, True)
+    }
     await none_held(database, caller)
 
 
 async def test_streams_of_the_other_formats_end_with_the_error_that_their_sdks_raise(
     leaving: GatewayServer, caller: Caller, database: asyncpg.Connection, fake_provider: FakeProvider
 ) -> None:
-    fake_provider.script(Step(output_tokens=90, hold_after_chunks=5, times=0))
+    fake_provider.script(Step(output_tokens=90, hold_after_chunks=HELD_AFTER_CHUNKS, times=0))
+
+    of_response, of_message = Arrivals(HELD_AFTER_CHUNKS), Arrivals(HELD_AFTER_CHUNKS)
 
     async def read_response(client: openai.AsyncOpenAI) -> openai.APIError:
+        events = await client.responses.create(
+            model="fake/responses", input="Tell me.", max_output_tokens=200, stream=True
+        )
         with pytest.raises(openai.APIError) as told:
-            async for _ in await client.responses.create(
-                model="fake/responses", input="Tell me.", max_output_tokens=200, stream=True
-            ):
+            async for _ in of_response.of(events, lambda event: event.type == "response.output_text.delta"):
                 pass
         return told.value
 
     async def read_message(client: anthropic.AsyncAnthropic) -> anthropic.APIStatusError:
+        events = await client.messages.create(
+            model="fake/claude", messages=[{"role": "user", "content": "Tell me."}], max_tokens=200, stream=True
+        )
         with pytest.raises(anthropic.APIStatusError) as told:
-            async for _ in await client.messages.create(
-                model="fake/claude", messages=[{"role": "user", "content": "Tell me."}], max_tokens=200, stream=True
-            ):
+            async for _ in of_message.of(events, lambda event: event.type == "content_block_delta"):
                 pass
         return told.value
 
     async with leaving.sdk(caller) as openais, leaving.anthropic(caller) as anthropics:
         response = asyncio.create_task(read_response(openais))
         message = asyncio.create_task(read_message(anthropics))
-        await fake_provider.wait_for(held=2)
+        await all_came([of_response, of_message])
         leaving.terminate()
         assert (await response).code == "shutting_down"
         told = (await message).body
@@ -130,7 +151,9 @@ async def test_streams_of_the_other_formats_end_with_the_error_that_their_sdks_r
         )
     await ended(leaving)
     rows = await usage_rows(database, caller, count=2)
-    assert {(row["outcome"], row["output_tokens"], row["estimated"]) for row in rows} == {("cut", 5, True)}
+    assert {(row["outcome"], row["output_tokens"], row["estimated"]) for row in rows} == {
+        ("cut", HELD_AFTER_CHUNKS, True)
+    }
     assert {row["endpoint"] for row in rows} == {"responses", "messages"}
     await none_held(database, caller)
 
@@ -197,19 +220,21 @@ async def test_whoever_reads_a_stream_beyond_the_lame_duck_is_served_once_more_a
     with gateway_on(
         stack, fake_provider, name="lame-duck", models_toml=models, extra_environment=environment
     ) as server:
-        async with server.http(caller) as client:
-            async with client.stream("POST", "/chat/completions", json=STREAM) as streamed:
-                lines = streamed.aiter_lines()
-                await anext(lines)
-                await fake_provider.wait_for(held=1)
-                server.terminate()
-                await server.answers("/health/ready", 503)
-                await asyncio.sleep(0.4)  # the lame duck's own time is over, which nothing tells
-                fake_provider.release()
-                assert "data: [DONE]" in [line async for line in lines]
-            after = await client.post("/chat/completions", json={**STREAM, "stream": False})
-        assert "connection" not in streamed.headers
-        assert (after.status_code, after.headers.get("connection")) == (200, "close")
+        url = urlsplit(server.url)
+        reader, writer = await asyncio.open_connection(url.hostname, url.port)
+        for body in (STREAM, {**STREAM, "stream": False}):  # the second is read when the first is answered, not later
+            writer.write(request(server, caller, body))
+        await fake_provider.wait_for(held=1)
+        server.terminate()
+        await server.answers("/health/ready", 503)
+        await asyncio.sleep(0.4)  # the lame duck's own time is over, which nothing tells
+        fake_provider.release()
+        _, streamed, after = (await reader.read()).split(b"HTTP/1.1 ")  # until it is closed
+        writer.close()
+        assert b"data: [DONE]" in streamed
+        assert b"connection:" not in streamed
+        assert after.startswith(b"200 ")
+        assert b"connection: close" in after
         await ended(server)
 
 
@@ -241,6 +266,19 @@ async def test_a_killed_gateways_holds_are_reaped_at_what_was_held(
     [row] = await usage_rows(database, caller, count=1)
     assert (row["state"], row["cost_nano_usd"]) == ("expired", row["held_nano_usd"])
     await none_held(database, caller)
+
+
+def request(server: GatewayServer, caller: Caller, body: object) -> bytes:
+    """A call as it goes over the connection."""
+    content = json.dumps(body).encode()
+    head = [
+        "POST /llm/v1/chat/completions HTTP/1.1",
+        f"host: {urlsplit(server.url).netloc}",
+        f"authorization: Bearer {caller.access_token}",
+        "content-type: application/json",
+        f"content-length: {len(content)}",
+    ]
+    return "\r\n".join([*head, "", ""]).encode() + content
 
 
 async def told_to_stop(server: GatewayServer) -> None:

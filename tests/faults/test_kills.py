@@ -2,6 +2,8 @@
 
 from dataclasses import replace
 
+import pytest
+
 from tests.faults.kills.__main__ import survive
 from tests.faults.kills.books import Billed, Row, compare
 from tests.faults.kills.plan import POINTS, draw, draw_one_of_each
@@ -49,6 +51,7 @@ def test_books_that_differ_are_noticed() -> None:
     assert faults([row]) == {"settlement without a call at the provider that claims to be exact"}
 
 
+@pytest.mark.time_limit(200)  # half a minute alone
 async def test_whatever_dies_every_call_that_the_provider_worked_on_is_charged_once(
     stack: RunningStack, fake_provider: FakeProvider
 ) -> None:

@@ -12,6 +12,8 @@ from tests.support.ledger_postgres_store import PostgresStore
 from tests.support.ledger_stores import MemoryStore
 from tests.support.untraced import untraced
 
+pytestmark = pytest.mark.time_limit(200)  # half a minute alone
+
 MEMORY_SEEDS = range(1, 5)
 MEMORY_STEPS = 25_000  # for each seed: 100,000 together
 POSTGRES_SEEDS = range(1, 3)

@@ -1,5 +1,7 @@
 """The short form of `python -m tests.faults.overspend`."""
 
+import pytest
+
 from tests.faults.overspend import Extent, overspend
 from tests.support.fake_provider import FakeProvider
 from tests.support.gateway_server import GatewayServer, gateway_on
@@ -7,6 +9,7 @@ from tests.support.native_models import NATIVE_MODELS_TOML
 from tests.support.stack import RunningStack
 
 
+@pytest.mark.time_limit(200)  # a quarter of a minute alone
 async def test_five_nested_limits_hold_against_many_clients_of_two_gateways(
     stack: RunningStack, fake_provider: FakeProvider, gateway: GatewayServer
 ) -> None:

@@ -15,6 +15,8 @@ from tests.support.api_server import ApiServer
 from tests.support.callers import Caller, Team
 from tests.support.stack import RunningStack
 
+pytestmark = pytest.mark.usefixtures("one_day")
+
 Json = dict[str, Any]  # limits
 NAMES = [
     "requests_per_minute",

@@ -25,16 +25,15 @@ async def change(server: ApiServer, caller: Caller, workspace_id: UUID, **change
 
 async def store(database: asyncpg.Connection, team: Team, count: int = 1) -> None:
     """So many calls are kept, a second apart; the workspace wants that."""
-    for number in range(count):
-        await database.execute(
-            "insert into gateway.stored_contents (workspace_id, created_at, expires_at, call_id, user_id, endpoint,"
-            " model, is_stream, is_cut, request, answer) values ($1, now() - $2 * interval '1 second',"
-            " now() + interval '30 days', $3, $4, 'chat', 'm', false, false, '{}', '{}')",
-            team.workspace_id,
-            number,
-            f"call_{number}",
-            team.member.user_id,
-        )
+    await database.execute(
+        "insert into gateway.stored_contents (workspace_id, created_at, expires_at, call_id, user_id, endpoint,"
+        " model, is_stream, is_cut, request, answer) select $1, now() - n * interval '1 second',"
+        " now() + interval '30 days', 'call_' || n, $2, 'chat', 'm', false, false, '{}', '{}'"
+        " from generate_series(0, $3 - 1) as n",
+        team.workspace_id,
+        team.member.user_id,
+        count,
+    )
 
 
 async def stored(database: asyncpg.Connection, team: Team) -> int:

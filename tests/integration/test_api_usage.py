@@ -16,7 +16,8 @@ from tests.support.callers import Caller, call_function, make_team, new_caller
 from tests.support.stack import RunningStack
 
 Json = dict[str, Any]  # rows of sums
-TODAY = datetime.now(UTC).replace(hour=12, minute=0, second=0, microsecond=0)
+
+pytestmark = pytest.mark.usefixtures("one_day")
 
 ZERO = {
     "day": None,
@@ -28,6 +29,11 @@ ZERO = {
     "reasoning_tokens": 0,
     "images": 0,
 }
+
+
+def noon() -> datetime:
+    """Of today."""
+    return datetime.now(UTC).replace(hour=12, minute=0, second=0, microsecond=0)
 
 
 async def add_usage(
@@ -52,7 +58,7 @@ async def add_usage(
         values ($1, $2, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, 100, 100)
         """,
         uuid4().hex,
-        TODAY - timedelta(days=days_ago),
+        noon() - timedelta(days=days_ago),
         user_id,
         key_id,
         workspace_id,
@@ -76,7 +82,7 @@ async def add_day(database: asyncpg.Connection, user_id: UUID, *, days_ago: int,
         select $1, $2, 'test/a', 'chat', n, 0, n * 7, n * 2, n * 3, 0, 0, n * 10, n * 20, 0, 0, n * 500
         from (select $3::bigint as n) as calls
         """,
-        (TODAY - timedelta(days=days_ago)).date(),
+        (noon() - timedelta(days=days_ago)).date(),
         user_id,
         calls,
     )
@@ -97,7 +103,7 @@ def sums(calls: int, **columns: object) -> Json:
 
 
 def day(days_ago: int) -> str:
-    return str((TODAY - timedelta(days=days_ago)).date())
+    return str((noon() - timedelta(days=days_ago)).date())
 
 
 @pytest.fixture
@@ -246,7 +252,7 @@ async def test_days_are_inclusive_and_reach_back_a_year_at_most(
 ) -> None:
     for days_ago in (0, 5, 29, 30, 366, 367):
         await add_usage(database, caller.user_id, days_ago=days_ago)
-    today = TODAY.date()
+    today = noon().date()
 
     def days(rows: list[Json]) -> list[int]:
         return [(today - date.fromisoformat(row["day"])).days for row in rows]

@@ -127,7 +127,7 @@ class PatientLedger(MemoryLedger):
 
 
 async def test_who_does_not_wait_for_it_finds_it_done_the_next_time(stack: RunningStack) -> None:
-    """A health check of 200 ms on a machine where a cold connection takes longer would never be told yes."""
+    """A health check that is less patient than a cold connection would never be told yes."""
     ledger = PatientLedger()
     gateway = create_gateway(load_settings(stack.environment()), ledger=ledger)
     async with gateway.lifespan():

@@ -18,6 +18,7 @@ from tests.load.processes import ProcessTree
 from tests.support.callers import Caller, new_caller
 from tests.support.fake_provider import FakeProvider, Match, Step
 from tests.support.gateway_ledger import OUT_OF_REACH, set_limits
+from tests.support.pools import AS_IN_SERVICE_S
 from tests.support.stack import RunningStack, free_ports, running_stack
 
 MODEL = "bench"
@@ -67,7 +68,7 @@ def running_subjects(users: int, *, more_models: tuple[str, ...] = ()) -> Iterat
             )
         )
         callers = asyncio.run(_callers(stack, users))
-        environment = stack.environment() | {
+        environment = stack.environment(database_deadline_s=AS_IN_SERVICE_S) | {
             "BUTTRESS_MODELS_FILE": str(_models_file(stack, provider, (MODEL, STREAM_MODEL, *more_models))),
             "BUTTRESS_LOG_LEVEL": "INFO",
         }

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from stack import api
 from stack.http_probe import wait_until_answers
-from tests.support.pools import DEADLINE_VARIABLE, PATIENCE_S, READY_WITHIN_S, SUPABASE_DEADLINE_VARIABLE
+from tests.support.pools import PATIENCE_S, READY_WITHIN_S, SUPABASE_DEADLINE_VARIABLE
 from tests.support.stack import RunningStack, free_ports
 
 MODEL = "fake/chat"
@@ -51,7 +51,6 @@ def api_server_on(
     environment = {
         **stack.environment(),
         "BUTTRESS_MODELS_FILE": str(models_file),
-        DEADLINE_VARIABLE: str(PATIENCE_S),
         SUPABASE_DEADLINE_VARIABLE: str(supabase_deadline_s),
     }
     part = replace(api.part(config, environment), name=name, log_file=stack.state_dir / "logs" / f"{name}.log")

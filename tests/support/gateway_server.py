@@ -20,7 +20,7 @@ from tests.support.callers import Caller
 from tests.support.eventually import eventually
 from tests.support.fake_provider import FakeProvider
 from tests.support.held_memory import AT_START, HELD_FILE_VARIABLE, Held, held_by
-from tests.support.pools import DEADLINE_VARIABLE, PATIENCE_S, READY_WITHIN_S
+from tests.support.pools import PATIENCE_S, READY_WITHIN_S
 from tests.support.stack import RunningStack, free_ports
 
 PROVIDER_KEY = "canary-provider-key-7f3a"
@@ -110,6 +110,7 @@ price_tiers_usd_per_million_tokens = [
     {{ service_tier = "flex", input = 0.5, output = 1 }},
 ]
 
+# Each is impatient in one thing only, and longer than a busy machine needs for what is to come before.
 [[models]]
 name = "fake/impatient"
 context_window = 8192
@@ -120,7 +121,31 @@ base_url = "{url}/v1"
 native = ["chat", "responses", "embeddings"]
 model = "scripted"
 price_usd_per_million_tokens = {{ input = 1, output = 2 }}
-timeouts = {{ first_byte_s = 0.3, idle_s = 0.3, total_s = 1.0 }}
+timeouts = {{ first_byte_s = 1.5 }}
+
+[[models]]
+name = "fake/impatient-of-silence"
+context_window = 8192
+max_output_tokens = 256
+
+[[models.deployments]]
+base_url = "{url}/v1"
+native = ["chat", "responses", "embeddings"]
+model = "scripted"
+price_usd_per_million_tokens = {{ input = 1, output = 2 }}
+timeouts = {{ idle_s = 1.5 }}
+
+[[models]]
+name = "fake/impatient-of-length"
+context_window = 8192
+max_output_tokens = 256
+
+[[models.deployments]]
+base_url = "{url}/v1"
+native = ["chat", "responses", "embeddings"]
+model = "scripted"
+price_usd_per_million_tokens = {{ input = 1, output = 2 }}
+timeouts = {{ total_s = 2.0 }}
 
 [[models]]
 name = "fake/o-series"
@@ -336,10 +361,7 @@ def gateway_on(
     extra_environment: Mapping[str, str] | None = None,
     wait: bool = True,
 ) -> Iterator[GatewayServer]:
-    """Ready inside the block (unless `wait` is false), gone after it. Another `name` for each that runs meanwhile.
-
-    AS_IN_SERVICE_S where a database that does not answer, or speed, is what it is about.
-    """
+    """Ready inside the block (unless `wait` is false), gone after it. Another `name` for each that runs meanwhile."""
     port = free_ports(1)[0]
     models_file = stack.state_dir / f"{name}.models.toml"
     models_file.write_text(models_toml.format(url=provider.url, refused_url=provider.refused_url))
@@ -349,7 +371,7 @@ def gateway_on(
         command=[sys.executable, "-m", "llm_gateway"],
         environ={
             **os.environ,
-            **stack.environment(),
+            **stack.environment(database_deadline_s=database_deadline_s),
             "PYTHONUNBUFFERED": "1",
             "PYTHONPATH": os.pathsep.join([str(AT_START), *filter(None, [os.environ.get("PYTHONPATH")])]),
             HELD_FILE_VARIABLE: str(_held_file(log_file)),
@@ -357,7 +379,6 @@ def gateway_on(
             "BUTTRESS_GATEWAY_PORT": str(port),
             "BUTTRESS_CORS_ORIGINS": PAGE,
             "FAKE_PROVIDER_KEY": PROVIDER_KEY,
-            DEADLINE_VARIABLE: str(database_deadline_s),
             **(extra_environment or {}),
         },
         log_file=log_file,

@@ -15,7 +15,7 @@ from core.settings import load_settings
 from llm_gateway import Gateway, create_gateway
 from tests.support.fake_provider import FakeProvider
 from tests.support.gateway_server import MODELS_TOML, PROVIDER_KEY
-from tests.support.pools import DEADLINE_VARIABLE, PATIENCE_S
+from tests.support.pools import PATIENCE_S
 from tests.support.stack import RunningStack
 
 
@@ -42,9 +42,8 @@ async def gateway_within(
     models_file = folder / "models.toml"
     models_file.write_text(models_toml.format(url=provider.url, refused_url=provider.refused_url))
     environment = {
-        **stack.environment(),
+        **stack.environment(database_deadline_s=database_deadline_s),
         "BUTTRESS_MODELS_FILE": str(models_file),
-        DEADLINE_VARIABLE: str(database_deadline_s),
     }
     if database_url is not None:
         environment["BUTTRESS_GATEWAY_DATABASE_URL"] = database_url

@@ -19,6 +19,7 @@ from stack.postgres import gateway_url, superuser_url
 from stack.processes import Child, Part
 from stack.progress import Progress
 from stack.secrets import Secrets, load_or_make_secrets
+from tests.support.pools import DEADLINE_VARIABLE, PATIENCE_S
 
 
 @dataclass(frozen=True)
@@ -63,9 +64,13 @@ class RunningStack:
     def state_dir(self) -> Path:
         return self.config.state_dir
 
-    def environment(self) -> dict[str, str]:
-        """The BUTTRESS_* variables of a service that uses this stack."""
-        return {**service_environment(self.config, self.secrets), "BUTTRESS_ENV": "test"}
+    def environment(self, *, database_deadline_s: float = PATIENCE_S) -> dict[str, str]:
+        """The BUTTRESS_* variables of a service that uses this stack.
+
+        AS_IN_SERVICE_S where a database that does not answer, or speed, is what it is about.
+        """
+        service = service_environment(self.config, self.secrets)
+        return {**service, "BUTTRESS_ENV": "test", DEADLINE_VARIABLE: str(database_deadline_s)}
 
     def start(self, part: Part) -> Child:
         """One process more, which ends with the stack at the latest."""

@@ -25,3 +25,16 @@ async def test_many_who_ask_at_once_share_one_check_and_the_next_one_asks_anew()
     assert asked == 1
     await readiness.results()
     assert asked == 2
+
+
+async def test_a_part_that_does_not_answer_in_time_is_down_and_the_others_are_not() -> None:
+    async def never() -> bool:
+        await asyncio.Event().wait()
+        return True
+
+    async def at_once() -> bool:
+        return True
+
+    readiness = Readiness({"silent": never, "part": at_once}, budget_s=0.01)
+    async with asyncio.timeout(60):
+        assert await readiness.results() == {"silent": False, "part": True}

@@ -8,6 +8,8 @@ from contextlib import asynccontextmanager, suppress
 from typing import Literal
 from urllib.parse import urlsplit, urlunsplit
 
+from tests.support.stack import free_ports
+
 Keep = Literal["nothing", "statements", "answers", "everything"]
 
 _POSTS = (b"gateway.post(", b"gateway.hold_one(", b"gateway.finish_one(")
@@ -24,20 +26,18 @@ class PostgresGate:
     def __init__(self, database_url: str) -> None:
         self.keeps: Keep = "nothing"
         self.kept = asyncio.Event()
-        self.url = ""
         self._target = urlsplit(database_url)
+        [self._port] = free_ports(1)  # stays its own while it is shut
+        login = self._target.netloc.rpartition("@")[0]
+        self.url = urlunsplit(self._target._replace(netloc=f"{login}@127.0.0.1:{self._port}"))
         self._relays: set[_Relay] = set()
         self._tasks: set[asyncio.Task[None]] = set()
         self._server: asyncio.Server | None = None
-        self._port = 0
 
     async def open(self) -> None:
         """Connections to `url` are accepted."""
         if self._server is None:
             self._server = await asyncio.start_server(self._accept, "127.0.0.1", self._port)
-            self._port = self._server.sockets[0].getsockname()[1]
-            login = self._target.netloc.rpartition("@")[0]
-            self.url = urlunsplit(self._target._replace(netloc=f"{login}@127.0.0.1:{self._port}"))
 
     def keep(self, what: Keep) -> None:
         """From here on this is kept back."""
@@ -80,6 +80,9 @@ class PostgresGate:
             writer.transport.abort()
             return
         relay = _Relay(self, (reader, writer), there)
+        if self._server is None:  # shut since it was accepted
+            relay.abort()
+            return
         self._relays.add(relay)
         try:
             await relay.run()
