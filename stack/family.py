@@ -10,7 +10,7 @@ from stack import interrupts, postgres
 from stack.config import ROOT, StackConfig
 from stack.errors import StackError
 from stack.lifeline import GRACE_S
-from stack.locks import try_lock
+from stack.locks import LOOK_S, try_lock
 from stack.processes import Child, Identity, Part, end
 from stack.run_state import RunState, read_run_state, write_run_state
 
@@ -29,7 +29,7 @@ class Family:
 
     def __enter__(self) -> Self:
         with interrupts.deferred():
-            lock = try_lock(self._config.lock_file)
+            lock = try_lock(self._config.lock_file, patience_s=LOOK_S)
             if lock is None:
                 raise AlreadyRunning(f"The stack of {self._config.state_dir} is already running.")
             self._lock = lock
@@ -90,7 +90,10 @@ class Family:
 
 
 def end_leftovers(config: StackConfig) -> None:
-    """What an earlier run left alive has ended; only processes proven to be its own are touched."""
+    """What an earlier run left alive has ended; only processes proven to be its own are touched.
+
+    For whoever holds the lock: without it, what another command starts meanwhile would look left over.
+    """
     state = read_run_state(config.run_file)
     records = list(state.parts) if state is not None and not state.supervisor.is_alive() else []
     server = postgres.leftover(config)

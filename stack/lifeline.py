@@ -5,6 +5,7 @@ ends, even by SIGKILL, on Linux and macOS alike; whatever run.json then still na
 Imports the standard library and its neighbours only, so that it is up before anything it must guard.
 """
 
+import math
 import signal
 import sys
 from pathlib import Path
@@ -22,9 +23,8 @@ def main(run_file: Path) -> None:
     state = read_run_state(run_file)  # an orderly end has removed it
     if state is None:
         return
-    wait_until_gone(state.supervisor, GRACE_S)  # the pipe closes a moment before the process is gone
-    if not state.supervisor.is_alive():
-        end(state.parts, grace_s=GRACE_S)
+    wait_until_gone(state.supervisor, math.inf)  # the pipe closes a moment before the process is gone
+    end(state.parts, grace_s=GRACE_S)
 
 
 if __name__ == "__main__":

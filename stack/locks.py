@@ -3,8 +3,12 @@
 import contextlib
 import fcntl
 import os
+import time
 from collections.abc import Iterator
 from pathlib import Path
+
+LOOK_S = 2.0  # for so long at most somebody who only looks keeps a lock, even on a busy machine
+_POLL_S = 0.02
 
 
 @contextlib.contextmanager
@@ -18,23 +22,37 @@ def exclusive_lock(path: Path) -> Iterator[None]:
         os.close(descriptor)
 
 
-def try_lock(path: Path) -> int | None:
-    """The open descriptor that holds the lock until it is closed; None where another process holds it."""
+def try_lock(path: Path, *, patience_s: float = 0.0) -> int | None:
+    """The open descriptor that holds the lock until it is closed; None where another process holds it for so long."""
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        os.close(descriptor)
-        return None
+    deadline = time.monotonic() + patience_s
+    while not _flock(descriptor, fcntl.LOCK_EX):
+        if time.monotonic() >= deadline:
+            os.close(descriptor)
+            return None
+        time.sleep(_POLL_S)
     return descriptor
 
 
 def is_locked(path: Path) -> bool:
-    """Another process holds the lock at this moment; changes nothing."""
+    """Another process holds the lock at this moment.
+
+    To find out, a shared lock is held for a moment: nobody who looks is in the way of another who does, and whoever
+    wants the lock itself needs a little patience.
+    """
     if not path.exists():
         return False
-    descriptor = try_lock(path)
-    if descriptor is None:
-        return True
-    os.close(descriptor)
-    return False
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
+    try:
+        return not _flock(descriptor, fcntl.LOCK_SH)
+    finally:
+        os.close(descriptor)
+
+
+def _flock(descriptor: int, kind: int) -> bool:
+    """False where somebody else's lock is in the way."""
+    try:
+        fcntl.flock(descriptor, kind | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True

@@ -20,10 +20,10 @@ from stack.system_user import SystemUser
 _ON_LINUX = platform.system() == "Linux"  # has /proc; elsewhere ps is asked
 _POLL_S = 0.02
 _LONGEST_QUOTED = 300  # characters of one log line
-_KILL_S = 5.0  # how long the kernel may take to end what was killed
+_KILL_S = 30.0  # how long the kernel may take to end what was killed
 
 # Fields of /proc/PID/stat from the state on, see proc(5).
-_STATE, _GROUP, _FLAGS, _THREADS, _STARTED = 0, 2, 6, 17, 19
+_STATE, _GROUP, _FLAGS, _THREADS, _STARTED, _PENDING = 0, 2, 6, 17, 19, 28
 _PF_EXITING = 0x4  # Linux, include/linux/sched.h
 
 
@@ -42,6 +42,10 @@ class Identity:
 
     def is_alive(self) -> bool:
         return Identity.of(self.pid) == self
+
+    def is_ending(self) -> bool:
+        """It does nothing any more, but lives: what it held, it may hold for a moment yet."""
+        return self.is_alive() and _is_ending(self.pid)
 
 
 def _linux_start(pid: int) -> str | None:
@@ -107,7 +111,8 @@ def _is_ours(pid: int) -> bool:
 def _is_ending(pid: int) -> bool:
     if _ON_LINUX:
         fields = _linux_stat(pid)
-        return not fields or bool(int(fields[_FLAGS]) & _PF_EXITING)
+        killed = 1 << (signal.SIGKILL - 1)  # and has not noticed
+        return not fields or bool(int(fields[_FLAGS]) & _PF_EXITING or int(fields[_PENDING]) & killed)
     state = _ps(["-o", "stat=", "-p", str(pid)])
     return not state or "E" in state
 

@@ -1,6 +1,7 @@
 """`up`, `down` and `dev`: the stack's beginning and end."""
 
 import argparse
+import contextlib
 import os
 import signal
 import subprocess
@@ -15,8 +16,8 @@ from stack.errors import StackError
 from stack.family import Family, end_leftovers
 from stack.greeting import greeting
 from stack.interrupts import StopRequested
-from stack.locks import is_locked
-from stack.processes import wait_until_gone
+from stack.locks import LOOK_S, is_locked, try_lock
+from stack.processes import Identity, wait_until_gone
 from stack.progress import Progress
 from stack.run_state import read_run_state
 from stack.secrets import load_or_make_secrets
@@ -39,6 +40,7 @@ def add_to(commands: Commands) -> None:
 
 def run_up(options: argparse.Namespace) -> int:
     config = _usable_config()
+    _outlive_the_killed(config)
     if is_locked(config.lock_file):
         return _already_running(config)
     if options.detach:
@@ -48,6 +50,7 @@ def run_up(options: argparse.Namespace) -> int:
 
 def run_dev(_options: argparse.Namespace) -> int:
     config = _usable_config()
+    _outlive_the_killed(config)
     if is_locked(config.lock_file):
         raise StackError("The stack is already running. End it with `./buttress down`, then run `./buttress dev`.")
     return _run(config, watch=SourceWatch(), in_background=False)
@@ -61,7 +64,10 @@ def run_down(_options: argparse.Namespace) -> int:
     was_running = is_locked(config.lock_file)
     if was_running:
         _end_supervisor(config)
-    end_leftovers(config)
+    lock = try_lock(config.lock_file, patience_s=LOOK_S)
+    if lock is not None:  # else somebody has started it again
+        end_leftovers(config)
+        os.close(lock)
     print("Everything has ended; the data stays." if was_running else "Nothing is running.")
     return 0
 
@@ -74,10 +80,17 @@ def _usable_config() -> StackConfig:
     return config
 
 
+def _outlive_the_killed(config: StackConfig) -> None:
+    """A supervisor that was killed holds no lock any more: the kernel takes it a moment after the signal."""
+    state = read_run_state(config.run_file)
+    if state is not None and state.supervisor.is_ending():
+        wait_until_gone(state.supervisor, _DOWN_TIMEOUT_S)
+
+
 def _already_running(config: StackConfig) -> int:
     state = read_run_state(config.run_file)
-    if state is None or not state.ready:
-        raise StackError("Another `./buttress up` is starting this stack at the moment.")
+    if state is None or not state.ready or not state.supervisor.is_alive():
+        raise StackError("Another `./buttress` is starting or ending this stack at the moment.")
     print("The stack is already running.")
     print(greeting(config, load_or_make_secrets(config.state_dir)))
     return 0
@@ -137,16 +150,22 @@ def _leave_terminal(log_file: Path) -> None:
 
 
 def _end_supervisor(config: StackConfig) -> None:
-    state = read_run_state(config.run_file)
-    if state is None or not state.supervisor.is_alive():
-        raise StackError(f"Somebody holds {config.lock_file}, but {config.run_file} does not say who.")
-    os.kill(state.supervisor.pid, signal.SIGTERM)
+    """Whoever held the lock has been asked to end, as soon as run.json said who, and has ended."""
+    asked: Identity | None = None
     deadline = time.monotonic() + _DOWN_TIMEOUT_S
-    while is_locked(config.lock_file):
+    while is_locked(config.lock_file) and (asked is None or asked.is_alive()):
+        state = read_run_state(config.run_file)
+        if asked is None and state is not None and state.supervisor.is_alive():
+            asked = state.supervisor
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(asked.pid, signal.SIGTERM)
         if time.monotonic() > deadline:
-            raise StackError(f"The stack (process {state.supervisor.pid}) did not end within {_DOWN_TIMEOUT_S:.0f} s.")
+            if asked is None:
+                raise StackError(f"Somebody holds {config.lock_file}, but {config.run_file} does not say who.")
+            raise StackError(f"The stack (process {asked.pid}) did not end within {_DOWN_TIMEOUT_S:.0f} s.")
         time.sleep(_POLL_S)
-    wait_until_gone(state.supervisor, deadline - time.monotonic())  # it lets go of the lock a moment before its end
+    if asked is not None:
+        wait_until_gone(asked, deadline - time.monotonic())  # it lets go of the lock a moment before its end
 
 
 def _set_large_logs_aside(folder: Path) -> None:

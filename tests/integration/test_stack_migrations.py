@@ -12,6 +12,7 @@ import pytest
 from stack import migrations
 from stack.errors import StackError
 from stack.migrations import MigrationFailed
+from tests.support.scratch_database import drop_database
 from tests.support.stack import RunningStack, free_ports
 
 
@@ -21,7 +22,7 @@ async def url(stack: RunningStack, database: asyncpg.Connection) -> AsyncIterato
     name = f"migrations_{secrets.token_hex(6)}"
     await database.execute(f"create database {name}")
     yield urlsplit(stack.database_url)._replace(path=f"/{name}").geturl()
-    await database.execute(f"drop database {name} with (force)")
+    await drop_database(database, name)
 
 
 @pytest.fixture

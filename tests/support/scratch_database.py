@@ -35,9 +35,19 @@ async def scratch_database(stack: RunningStack) -> AsyncIterator[str]:
             await _run([str(node_path()), str(SERVER), "bootstrap"], environ={**node_environ(), "SUPABASE_DB_URL": url})
             yield url
         finally:
-            await admin.execute(f"drop database {name} with (force)")
+            await drop_database(admin, name)
     finally:
         await admin.close()
+
+
+async def drop_database(admin: asyncpg.Connection, name: str) -> None:
+    """The database is gone. PostgreSQL gives those it throws out 5 s, which a busy machine may outlast."""
+    while True:
+        try:
+            await admin.execute(f"drop database if exists {name} with (force)")
+        except asyncpg.ObjectInUseError:
+            continue
+        return
 
 
 async def dump_schema(database_url: str) -> str:

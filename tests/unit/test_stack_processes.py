@@ -100,6 +100,25 @@ def gone(program: str, *arguments: str) -> tuple[Record, bytes]:
     return Record("leader", identity, signal.SIGTERM), line
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="ps does not always say it")
+def test_killed_process_is_ending_until_it_is_gone() -> None:
+    def seen_ending() -> bool:
+        process = subprocess.Popen([sys.executable, "-c", SERVER, "0"], stdout=subprocess.PIPE)
+        assert process.stdout is not None
+        with process.stdout:
+            process.stdout.readline()
+        identity = Identity.of(process.pid)
+        assert identity is not None
+        assert not identity.is_ending()
+        process.kill()
+        seen = identity.is_ending()
+        process.wait()
+        assert not identity.is_ending()
+        return seen
+
+    assert any(seen_ending() for _ in range(20))  # one look, which comes too late where we had to wait for our turn
+
+
 def test_what_a_dead_leader_left_in_its_group_is_killed() -> None:
     leader, orphan = gone(PARENT)
     assert group_members(leader.identity.pid) == [int(orphan)]

@@ -1,10 +1,12 @@
 """What the stack decides without starting anything: configuration, secrets, locks, restarts, changed source."""
 
+import fcntl
 import io
 import json
 import os
 import re
 import socket
+import threading
 from dataclasses import replace
 from pathlib import Path
 
@@ -119,6 +121,21 @@ def test_lock_is_held_once_and_free_again_afterwards(tmp_path: Path) -> None:
         assert is_locked(path)
     descriptor = try_lock(path)
     assert descriptor is not None
+    os.close(descriptor)
+
+
+def test_who_only_looks_at_a_lock_is_in_nobodys_way(tmp_path: Path) -> None:
+    """`status`, asked again and again while the stack starts, must not be taken for another stack."""
+    path = tmp_path / "lock"
+    with path.open("w") as looked_at:
+        fcntl.flock(looked_at, fcntl.LOCK_SH)
+        assert not is_locked(path)
+        looks_no_more = threading.Timer(0.1, fcntl.flock, (looked_at, fcntl.LOCK_UN))
+        looks_no_more.start()
+        descriptor = try_lock(path, patience_s=60)
+        looks_no_more.join()
+    assert descriptor is not None
+    assert is_locked(path)
     os.close(descriptor)
 
 
