@@ -226,7 +226,7 @@ async def test_a_call_that_is_being_settled_is_not_renewed(catalog: Catalog) -> 
     call = a_call(pipeline, "settled", age_s=Times().renew_every + 1)
     call.charge.void()
     await renew_leases(pipeline)
-    await pipeline.tasks.drain(5)
+    await pipeline.tasks.drain(60)
     assert ledger.asked == []
     assert call.interruption is None
 
