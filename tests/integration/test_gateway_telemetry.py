@@ -103,7 +103,8 @@ async def test_the_figures_of_all_workers_add_up_to_the_calls_there_were(
     async def nothing_is_in_flight() -> bool:
         return (await figures(server))["buttress_llm_calls_in_flight{}"] == 0
 
-    await eventually(nothing_is_in_flight)  # what the other worker is busy with is told every five seconds
+    # what the other worker is busy with is told every five seconds
+    await eventually(nothing_is_in_flight, timeout_s=30)
 
 
 async def test_a_call_is_a_span_with_the_agreed_names_below_the_clients_own(
