@@ -41,6 +41,10 @@ class Answer:
         """The next bytes of the body, as they came; empty at its end. Raises: ConnectionLost."""
         return await self._connection.read(self)
 
+    def unread(self) -> bytes:
+        """What has come of the body and was not read; nothing the second time, and nothing once it was read."""
+        return self._connection.unread(self)
+
     def close(self) -> None:
         """The connection is closed, unless the answer came to its end and somebody else may be using it by now."""
         self._connection.close(self)
@@ -111,6 +115,13 @@ class Connection(asyncio.Protocol):
             self._transport.resume_reading()
         self._waiting_bytes = 0
         return pieces[0] if len(pieces) == 1 else b"".join(pieces)
+
+    def unread(self, answer: Answer) -> bytes:
+        """See Answer.unread."""
+        if answer is not self._answer:
+            return b""
+        pieces, self._pieces = self._pieces, deque()
+        return b"".join(pieces)
 
     def close(self, answer: Answer | None = None) -> None:
         """The connection is closed; with `answer`, only while it is that answer's."""

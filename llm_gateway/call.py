@@ -115,8 +115,10 @@ class Call:
         """The call cost what its stream shows, unless it was resolved before. What has to be guessed is counted."""
         if self.charge.resolution is not None:
             return
-        guess = self._streamed(outcome)
         hop, stream = self._hop_and_stream()
+        if self.answer is not None and stream.fault is None:
+            stream.feed(self.answer.unread())  # written, and billed to us, though nobody waited for it
+        guess = self._streamed(outcome)
         counting = COUNTED_AFTERWARDS.counting(hop, self.request.body, stream) if guess.estimated else None
         if counting is None:
             self.settle(guess)

@@ -101,6 +101,7 @@ class Client:
         while (await self._receive())["type"] != "http.disconnect":
             pass
         self.gone = True
+        await asyncio.sleep(0)  # the loop looks once what has come from the provider by now, and is to be charged
         when_gone()
 
     async def answer_json(self, status: int, body: bytes, headers: RawHeaders) -> None:

@@ -94,6 +94,10 @@ class ProviderAnswer(Protocol):
         """The next piece of the body, cut anywhere; empty at its end. Raises: ProviderFailure (LOST)."""
         ...
 
+    def unread(self) -> bytes:
+        """What has come of the body by now and was not read, as far as that is known; nothing the second time."""
+        ...
+
     def abort(self) -> None:
         """The provider's connection is being closed, at once; harmless after the end and more than once."""
         ...

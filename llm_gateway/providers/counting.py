@@ -25,6 +25,9 @@ class CountedAnswer:
         self._left = body
 
     async def read(self) -> bytes:
+        return self.unread()
+
+    def unread(self) -> bytes:
         body, self._left = self._left, b""
         return body
 

@@ -52,6 +52,9 @@ class TranslatedAnswer:
             log.error("translation_fault", cause=type(error).__name__, place=_place(error))  # noqa: TRY400
             raise ProviderFailure(FailureKind.UNUSABLE) from error
 
+    def unread(self) -> bytes:
+        return b""  # what litellm has of it is not in the client's format yet
+
     def abort(self) -> None:
         if self._source is not None:
             self._source.abort()

@@ -37,6 +37,9 @@ class NativeAnswer:
         except ConnectionLost as error:
             raise ProviderFailure(FailureKind.LOST, self._answer.status) from error
 
+    def unread(self) -> bytes:
+        return self._answer.unread()
+
     def abort(self) -> None:
         self._answer.close()
 

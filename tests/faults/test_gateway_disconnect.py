@@ -2,9 +2,11 @@
 
 import asyncio
 import json
+from pathlib import Path
 
 import asyncpg
 import httpx
+import psutil
 import pytest
 
 from tests.support.callers import Caller
@@ -12,6 +14,9 @@ from tests.support.eventually import eventually
 from tests.support.fake_provider import FakeProvider, Step
 from tests.support.gateway_ledger import none_held, set_limits, usage_rows
 from tests.support.gateway_server import INPUT_NANO_USD, OUTPUT_NANO_USD, GatewayServer
+from tests.support.gateway_within import ask_within, gateway_within
+from tests.support.native_models import NATIVE_MODELS_TOML
+from tests.support.stack import RunningStack
 
 MESSAGE = {"model": "fake/claude", "stream": True, "max_tokens": 200, "messages": [{"role": "user", "content": "So?"}]}
 STREAM = {"model": "fake/chat", "stream": True, "messages": [{"role": "user", "content": "Tell me."}]}
@@ -160,6 +165,46 @@ async def test_a_client_that_leaves_after_the_last_chunk_pays_exactly(
                 break
     [row] = await usage_rows(database, caller, count=1)
     assert (row["outcome"], row["estimated"], row["output_tokens"]) == ("ok", False, 5)
+
+
+@pytest.mark.parametrize("chunks", [30, 50])
+async def test_what_had_come_while_the_gateway_stood_still_is_charged_when_the_client_has_left(
+    chunks: int, gateway: GatewayServer, caller: Caller, database: asyncpg.Connection, fake_provider: FakeProvider
+) -> None:
+    fake_provider.script(Step(output_tokens=50, hold_after_chunks=1, cut_after_chunks=None if chunks == 50 else chunks))
+    [worker] = psutil.Process(gateway.child.process.pid).children()
+    async with gateway.http(caller) as client, client.stream("POST", "/chat/completions", json=STREAM) as response:
+        async for line in response.aiter_lines():
+            if "word0" in line:
+                break
+        worker.suspend()
+        try:
+            fake_provider.release()
+            await fake_provider.wait_for(closed=1)
+            await response.aclose()
+        finally:
+            worker.resume()
+    [row] = await usage_rows(database, caller, count=1)
+    assert row["output_tokens"] == fake_provider.bill().output_tokens == chunks
+
+
+async def test_what_had_come_for_a_client_that_accepts_nothing_is_charged_when_it_leaves(
+    stack: RunningStack, caller: Caller, database: asyncpg.Connection, fake_provider: FakeProvider, tmp_path: Path
+) -> None:
+    fake_provider.script(Step(output_tokens=50, hold_after_chunks=1))
+    leaves = asyncio.Event()
+    async with gateway_within(stack, fake_provider, tmp_path, models_toml=NATIVE_MODELS_TOML) as gateway:
+        asking = asyncio.create_task(
+            ask_within(gateway, caller.headers, "/chat/completions", STREAM, stuck_until=leaves)
+        )
+        await fake_provider.wait_for(held=1)
+        fake_provider.release()
+        await fake_provider.wait_for(closed=1)
+        leaves.set()
+        await asking
+        [row] = await usage_rows(database, caller, count=1)
+    assert (row["outcome"], row["estimated"]) == ("client_gone", False)
+    assert row["output_tokens"] == fake_provider.bill().output_tokens == 50
 
 
 async def test_two_hundred_clients_that_leave_leave_nothing_behind(

@@ -59,11 +59,13 @@ async def ask_within(
     body: Mapping[str, object],
     *,
     leaves: bool = False,
+    stuck_until: asyncio.Event | None = None,
     done: asyncio.Event | None = None,
 ) -> Answered:
     """One POST below /llm. A client that `leaves` is gone as soon as the first piece of its answer has come.
 
-    `done` is set when the last event of a chat completion has come.
+    With `stuck_until` it accepts no more than that piece, and is gone once that is set. `done` is set when the last
+    event of a chat completion has come.
     """
     sent: list[dict[str, Any]] = [{"type": "http.request", "body": orjson.dumps(body), "more_body": False}]
     gone = asyncio.Event()
@@ -79,7 +81,11 @@ async def ask_within(
         got.append(message)
         if done is not None and b"[DONE]" in message.get("body", b""):
             done.set()
-        if leaves and message.get("body"):
+        if stuck_until is not None and message.get("body"):
+            await stuck_until.wait()
+            gone.set()
+            await asyncio.Event().wait()
+        elif leaves and message.get("body"):
             gone.set()
             await asyncio.sleep(0)
 
