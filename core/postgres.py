@@ -45,7 +45,7 @@ _RAISED_BY_DATABASE: Final = (
 _SAYS_IT_IS_LOST: Final = ("closed", "closing", "released back to the pool")
 # SQLSTATE classes and codes (PostgreSQL manual, appendix A) after which the same call may succeed unchanged.
 _UNAVAILABLE_CLASSES: Final = frozenset({"08", "53", "57", "28", "3D", "58"})
-_UNAVAILABLE_CODES: Final = frozenset({"25006", "55P03"})
+_UNAVAILABLE_CODES: Final = frozenset({"25006", "25P03", "25P04", "55P03"})
 _CONFLICT_CODES: Final = frozenset({"40001", "40P01", "23505", "23503", "23P01"})
 
 ATTEMPTS: Final = 3

@@ -264,6 +264,7 @@ async def test_closing_does_not_wait_forever_for_who_holds_a_connection(stack: R
         (asyncpg.DiskFullError(), Unavailable),
         (asyncpg.ReadOnlySQLTransactionError(), Unavailable),
         (asyncpg.LockNotAvailableError(), Unavailable),
+        (asyncpg.IdleInTransactionSessionTimeoutError(), Unavailable),  # whoever stood still in a transaction
         (asyncpg.QueryCanceledError(), Unavailable),
         (asyncpg.PostgresIOError(), Unavailable),
         (asyncpg.SerializationError(), Conflict),

@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from stack.config import ROOT
-from stack.locks import is_locked
+from stack.locks import try_lock
 from stack.processes import Identity, command_line, group_members
 from tests.support.pools import DEADLINE_VARIABLE
 from tests.support.pools import PATIENCE_S as DATABASE_PATIENCE_S
@@ -278,15 +278,16 @@ def test_interrupted_start_leaves_nothing_behind(copy: Copy) -> None:
     copy.up()
 
 
-def test_down_ends_a_stack_that_has_only_begun_to_start(copy: Copy) -> None:
-    """It holds the lock, and has not said yet which process it is."""
-    process = copy.start("up")
-    eventually(lambda: is_locked(copy.state_dir / "lock"), "the start")
-    code, said = copy.run("down")
-    assert (code, said) == (0, "Everything has ended; the data stays.\n")
-    said, _ = process.communicate(timeout=PATIENCE_S)
-    assert "Traceback" not in said
-    assert not (copy.state_dir / "run.json").exists()
+def test_down_waits_for_who_has_not_said_yet_which_process_it_is(copy: Copy) -> None:
+    """Whoever starts, or has nearly ended, holds the lock without a run.json."""
+    copy.state_dir.mkdir(parents=True)
+    lock = try_lock(copy.state_dir / "lock")
+    assert lock is not None
+    down = copy.start("down")
+    time.sleep(1)  # until it has looked; on a busy machine it looks later, and finds nobody
+    os.close(lock)
+    said, _ = down.communicate(timeout=PATIENCE_S)
+    assert down.returncode == 0, said
 
 
 def _parts(copy: Copy) -> set[str]:
