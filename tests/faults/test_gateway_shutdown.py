@@ -6,6 +6,7 @@ import os
 import re
 import signal
 from collections.abc import Iterator
+from contextlib import closing
 from urllib.parse import urlsplit
 
 import anthropic
@@ -222,15 +223,16 @@ async def test_whoever_reads_a_stream_beyond_the_lame_duck_is_served_once_more_a
     ) as server:
         url = urlsplit(server.url)
         reader, writer = await asyncio.open_connection(url.hostname, url.port)
-        for body in (STREAM, {**STREAM, "stream": False}):  # the second is read when the first is answered, not later
-            writer.write(request(server, caller, body))
-        await fake_provider.wait_for(held=1)
-        server.terminate()
-        await server.answers("/health/ready", 503)
-        await asyncio.sleep(0.4)  # the lame duck's own time is over, which nothing tells
-        fake_provider.release()
-        _, streamed, after = (await reader.read()).split(b"HTTP/1.1 ")  # until it is closed
-        writer.close()
+        with closing(writer):
+            for body in (STREAM, {**STREAM, "stream": False}):  # the second is read when the first is answered
+                writer.write(request(server, caller, body))
+            await fake_provider.wait_for(held=1)
+            server.terminate()
+            await server.answers("/health/ready", 503)
+            await asyncio.sleep(0.4)  # the lame duck's own time is over, which nothing tells
+            fake_provider.release()
+            answers = await reader.read()  # until it is closed
+        _, streamed, after = answers.split(b"HTTP/1.1 ")
         assert b"data: [DONE]" in streamed
         assert b"connection:" not in streamed
         assert after.startswith(b"200 ")
