@@ -11,7 +11,7 @@ from tests.support.callers import Caller
 from tests.support.eventually import eventually
 from tests.support.stack import RunningStack
 
-LONGER_THAN_WE_WAIT_S = 20.0  # 10 s, and a slow machine
+LONGER_THAN_WE_WAIT_S = 60.0  # 10 s, and a slow machine
 
 
 def connect(api_server: ApiServer) -> socket.socket:
@@ -66,7 +66,8 @@ async def test_a_client_that_leaves_while_it_sends_is_no_fault_of_ours(
         connection.sendall(head("/v1/workspaces", 1001, caller.access_token) + b"{")
 
     def lines() -> list[dict[str, object]]:
-        raw = log_file.read_bytes()[already:].splitlines()
+        whole, _, _ = log_file.read_bytes()[already:].rpartition(b"\n")  # the last line may still be on its way
+        raw = whole.splitlines()
         return [line for line in map(json.loads, raw) if line["event"] != "request" or line["bytes_in"] == 1]
 
     async def access_line_is_there() -> bool:
