@@ -22,9 +22,9 @@ from tests.support.pools import DEADLINE_VARIABLE
 from tests.support.pools import PATIENCE_S as DATABASE_PATIENCE_S
 from tests.support.stack import free_ports, temporary_state_dir
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.time_limit(200)]  # each starts a stack or two: ten seconds alone
 
-PATIENCE_S = 60.0
+PATIENCE_S = 90.0
 
 
 class Copy:
