@@ -22,6 +22,7 @@ log = get_logger(__name__)
 # A hold whose answer was lost is looked for until no statement can be running any more that would still make it.
 UNDO_AFTER_S: Final = (0.05, 1.0, 6.0, 30.0)
 MOST_UNDOING: Final = 1000
+UNDO_AT_CLOSE_S: Final = 3.0  # however long the database may take: a stop may not, and leases end what is left
 MOST_CALLS_REMEMBERED: Final = 10_000
 UPKEEP_TIMEOUT_S: Final = 600
 
@@ -142,7 +143,7 @@ class PostgresLedger(Ledger):
     async def aclose(self) -> None:
         self._closing.set()
         if self._undoing:
-            await asyncio.wait(set(self._undoing), timeout=3 * self._pool.deadline_s)
+            await asyncio.wait(set(self._undoing), timeout=UNDO_AT_CLOSE_S)
 
     async def _void(self, request_id: str, attempt: UUID | None) -> str:
         return await self._finish(request_id, attempt, "voided", None, False, None, None, _NO_COUNTS, 0)
@@ -212,16 +213,18 @@ class PostgresLedger(Ledger):
             task.add_done_callback(self._undoing.discard)
 
     async def _undo(self, request_id: str, attempt: UUID) -> None:
+        clock = asyncio.get_running_loop().time
+        all_over_s = clock() + self._pool.deadline_s  # no statement that the lost call sent is running any more
         for delay_s in UNDO_AFTER_S:
             if await happens_within(self._closing, delay_s) or await self._undone(request_id, attempt):
                 break
-        # Found (then this only says so again), stopping, or out of time: now, and when no statement can be running.
+        # Found (then this only says so again), stopping, or out of time: now, and when all is over.
         undone = await self._undone(request_id, attempt)
         if undone is None and self._closing.is_set():
             # tested, but Python 3.11 does not trace what follows an exception that was thrown into a coroutine
             log.info("lost_hold_left_to_its_lease", request_id=request_id)  # pragma: no cover
         elif not undone:
-            await asyncio.sleep(self._pool.deadline_s)
+            await asyncio.sleep(max(0.0, all_over_s - clock()))
             if not await self._undone(request_id, attempt):
                 log.info("lost_hold_not_found", request_id=request_id)
 

@@ -257,6 +257,22 @@ async def test_closing_leaves_a_lost_hold_to_its_lease_where_the_database_does_n
     assert said == ["lost_hold_left_to_its_lease"]
 
 
+async def test_closing_takes_no_longer_where_the_database_may(
+    stack: RunningStack, database: asyncpg.Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(postgres, "UNDO_AT_CLOSE_S", 0.2)
+    user_id = await new_user(database, TestLimits())
+    async with pool_on(stack.gateway_database_url, name="test-ledger", deadline_s=1000.0) as pool:
+        ledger = PostgresLedger(pool)
+        async with database.transaction():
+            await database.execute("lock table gateway.meters, gateway.holds")
+            task = asyncio.create_task(ledger.hold(a_call(user_id)))
+            await wait_for_a_waiting_statement(database)
+            task.cancel()
+            await asyncio.wait({task})
+            await asyncio.wait_for(ledger.aclose(), 30)
+
+
 async def test_a_hold_that_was_cancelled_does_not_stay(
     database: asyncpg.Connection, pool: ServicePool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
