@@ -179,6 +179,8 @@ async def _load(front: Balancer, caller: Caller, extent: Extent, seen: Seen) -> 
         works: list[Callable[[], Coroutine[None, None, str]]] = [lambda: _whole(chat)] * extent.wholes
         works += [lambda: _openai_stream(chat, extent)] * (extent.streams - extent.streams // 2)
         works += [lambda: _anthropic_stream(claude, extent)] * (extent.streams // 2)
+        # What a client loads at its first call holds its process up for a second, and with it the balancer's checks.
+        await asyncio.gather(*(work() for work in works))
         clients = [asyncio.create_task(_again_and_again(work, over, seen)) for work in works]
         try:
             yield
