@@ -73,6 +73,11 @@ class ServicePool(_Pool):
 
     deadline_s: float
 
+    @property
+    def unhurried_s(self) -> float:
+        """How long that may take which nobody waits for."""
+        return 2 * self.deadline_s
+
     def acquire(self, *, timeout: float | None = None) -> asyncpg.pool.PoolAcquireContext[asyncpg.Record]:
         return super().acquire(timeout=self.deadline_s * _ACQUIRING if timeout is None else timeout)
 

@@ -16,6 +16,10 @@ class RunState:
     ready: bool
     parts: Sequence[Record]
 
+    def is_up(self) -> bool:
+        """Every part has answered, and whoever looks after them lives."""
+        return self.ready and self.supervisor.is_alive()
+
 
 def write_run_state(path: Path, state: RunState) -> None:
     """Whole or not at all, whoever reads meanwhile."""

@@ -56,14 +56,14 @@ class PostgresCache:
         self._storing += 1
         try:
             sealed = _sealed(key, answer)
-            if await self._ask(_STORE, (key.place, key.tenant_id, ttl_s * 1000, sealed), 2 * self._pool.deadline_s):
+            if await self._ask(_STORE, (key.place, key.tenant_id, ttl_s * 1000, sealed), self._pool.unhurried_s):
                 self._metrics.cached("stored")
         finally:
             self._storing -= 1
 
     async def sweep(self) -> None:
         """What has expired is gone, and the oldest where there is too much."""
-        await self._ask(_SWEEP, (), 2 * self._pool.deadline_s)
+        await self._ask(_SWEEP, (), self._pool.unhurried_s)
 
     async def _ask(self, query: str, arguments: tuple[object, ...], within_s: float) -> object:
         """What the function answers; None when it does not, which is logged once for each rest."""

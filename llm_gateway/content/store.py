@@ -64,7 +64,7 @@ class PostgresContents:
 
     async def _ask(self, query: str, *arguments: object) -> None:
         try:
-            await within(2 * self._pool.deadline_s, fetch(self._pool, query, *arguments))
+            await within(self._pool.unhurried_s, fetch(self._pool, query, *arguments))
         except TimeoutError as error:
             raise Unavailable from error
 

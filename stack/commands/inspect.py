@@ -69,7 +69,7 @@ def look(config: StackConfig) -> StackStatus:
     embedded = not config.external_supabase and (config.state_dir / "secrets.json").exists()
     secrets = load_or_make_secrets(config.state_dir) if embedded else None
     return StackStatus(
-        running=state is not None and state.ready and state.supervisor.is_alive(),
+        running=state is not None and state.is_up(),
         api_url=config.api_url,
         gateway_url=config.gateway_url,
         supabase_url=config.supabase_url,

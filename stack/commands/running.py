@@ -89,7 +89,7 @@ def _outlive_the_killed(config: StackConfig) -> None:
 
 def _already_running(config: StackConfig) -> int:
     state = read_run_state(config.run_file)
-    if state is None or not state.ready or not state.supervisor.is_alive():
+    if state is None or not state.is_up():
         raise StackError("Another `./buttress` is starting or ending this stack at the moment.")
     print("The stack is already running.")
     print(greeting(config, load_or_make_secrets(config.state_dir)))

@@ -14,7 +14,7 @@ import psutil
 import pytest
 
 from tests.support.fake_provider import FakeProvider
-from tests.support.pools import DEADLINE_VARIABLE, PATIENCE_S, SUPABASE_DEADLINE_VARIABLE
+from tests.support.pools import PATIENT
 from tests.support.stack import free_ports, temporary_state_dir
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -93,8 +93,7 @@ def backend() -> Iterator[Backend]:
             "BUTTRESS_DB_PORT": str(database),
             "BUTTRESS_LLM_PORT": str(llm),
             "BUTTRESS_MODELS_FILE": str(models),
-            DEADLINE_VARIABLE: str(PATIENCE_S),
-            SUPABASE_DEADLINE_VARIABLE: str(PATIENCE_S),
+            **PATIENT,
         }
         up = run_buttress(environment, "up", "--detach")
         assert up.returncode == 0, up.stdout + up.stderr

@@ -11,7 +11,7 @@ import psutil
 import pytest
 
 from tests.e2e.conftest import recorded_usage, run_buttress
-from tests.support.pools import DEADLINE_VARIABLE, PATIENCE_S, SUPABASE_DEADLINE_VARIABLE
+from tests.support.pools import PATIENT
 from tests.support.stack import RunningStack, free_ports, temporary_state_dir
 
 
@@ -27,8 +27,7 @@ def environment(stack: RunningStack) -> Iterator[dict[str, str]]:
             "BUTTRESS_JWT_SECRET": stack.jwt_secret,
             "BUTTRESS_GATEWAY_DATABASE_URL": stack.gateway_database_url,
             "BUTTRESS_KEY_PEPPER": stack.secrets.key_pepper,
-            DEADLINE_VARIABLE: str(PATIENCE_S),
-            SUPABASE_DEADLINE_VARIABLE: str(PATIENCE_S),
+            **PATIENT,
             "BUTTRESS_STATE": str(folder / "state"),
             "BUTTRESS_PORT": str(api),
             "BUTTRESS_LLM_PORT": str(llm),

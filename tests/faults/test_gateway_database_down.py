@@ -23,7 +23,7 @@ from tests.support.gateway_server import GatewayServer, gateway_on
 from tests.support.native_models import NATIVE_MODELS_TOML
 from tests.support.pools import AS_IN_SERVICE_S, PATIENCE_S
 from tests.support.stack import RunningStack, free_ports
-from tests.support.tcp_gate import TcpGate
+from tests.support.tcp_gate import TcpGate, tcp_gate
 
 METRICS_TOKEN = "metrics-token-of-a-gateway-cut-off"
 # Whoever does not give up by itself waits for ever.
@@ -73,10 +73,8 @@ async def gateway_behind(
 @pytest.fixture
 async def gate(stack: RunningStack) -> AsyncIterator[TcpGate]:
     """What stands between the gateway and its database."""
-    gate = TcpGate(stack.config.db_port, free_ports(1)[0])
-    await gate.open()
-    yield gate
-    await gate.shut()
+    async with tcp_gate(stack.config.db_port, free_ports(1)[0]) as gate:
+        yield gate
 
 
 @pytest.fixture

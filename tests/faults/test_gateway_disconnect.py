@@ -10,7 +10,6 @@ import psutil
 import pytest
 
 from tests.support.callers import Caller
-from tests.support.eventually import eventually
 from tests.support.fake_provider import FakeProvider, Step
 from tests.support.gateway_ledger import none_held, set_limits, usage_rows
 from tests.support.gateway_server import INPUT_NANO_USD, OUTPUT_NANO_USD, GatewayServer
@@ -86,13 +85,7 @@ async def test_whoever_leaves_at_the_fifth_chunk_pays_what_the_provider_bills_wi
     assert (row["outcome"], row["estimated"]) == ("client_gone", True)
     assert row["output_tokens"] == bill.output_tokens == 5
     assert billed <= row["cost_nano_usd"] <= 1.05 * billed
-    told: list[dict[str, object]] = []
-
-    async def is_told() -> bool:
-        told[:] = [one for one in gateway.log_lines("llm_call") if one["user_id"] == str(caller.user_id)]
-        return bool(told)
-
-    await eventually(is_told)  # beside the settlement, not before it
+    told = await gateway.told_of_calls("user_id", str(caller.user_id))
     assert [one["cost_nano_usd"] for one in told] == [row["cost_nano_usd"]]
     await none_held(database, caller)
 

@@ -83,13 +83,7 @@ async def test_a_stop_after_the_last_event_breaks_nothing_off(
 
 async def was_answered(gateway: GatewayServer, call_id: str) -> None:
     """The log has the call as one that was answered."""
-    found: list[dict[str, object]] = []
-
-    async def is_logged() -> bool:
-        found[:] = [line for line in gateway.log_lines("llm_call") if line["call_id"] == call_id]
-        return bool(found)
-
-    await eventually(is_logged)
+    found = await gateway.told_of_calls("call_id", call_id)
     assert [(line["status"], line["error_code"], line["outcome"]) for line in found] == [(200, None, "ok")]
 
 

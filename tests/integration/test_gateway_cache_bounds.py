@@ -20,9 +20,7 @@ async def cache(database: asyncpg.Connection) -> AsyncIterator[asyncpg.Connectio
     """
     transaction = database.transaction()
     await transaction.start()
-    await database.execute(
-        "update gateway.cache_bounds set counted_answers = 0, counted_bytes = 0"
-    )  # as a sweep begins
+    await database.execute("update gateway.cache_bounds set counted_answers = 0, counted_bytes = 0")
     await database.execute("lock table gateway.cached_answers in share row exclusive mode")
     await database.execute("delete from gateway.cached_answers")
     yield database

@@ -266,10 +266,7 @@ async def test_closing_takes_no_longer_where_the_database_may(
         ledger = PostgresLedger(pool)
         async with database.transaction():
             await database.execute("lock table gateway.meters, gateway.holds")
-            task = asyncio.create_task(ledger.hold(a_call(user_id)))
-            await wait_for_a_waiting_statement(database)
-            task.cancel()
-            await asyncio.wait({task})
+            await lose_a_hold(ledger, database, user_id)
             await asyncio.wait_for(ledger.aclose(), 30)
 
 
@@ -301,10 +298,7 @@ async def test_closing_gives_a_lost_hold_one_more_try_at_once(
         ledger = PostgresLedger(pool)
         async with database.transaction():
             await database.execute("lock table gateway.meters")
-            task = asyncio.create_task(ledger.hold(a_call(user_id)))
-            await wait_for_a_waiting_statement(database)
-            task.cancel()
-            await asyncio.wait({task})
+            await lose_a_hold(ledger, database, user_id)
         await asyncio.wait_for(ledger.aclose(), 30)
     assert await database.fetchval("select count(*) from gateway.holds where user_id = $1", user_id) == 0
 
@@ -476,6 +470,14 @@ async def nothing_is_asked(pool: ServicePool) -> None:
         for _ in range(pool.get_max_size()):
             connection = await asked_until_it_answers(pool.acquire)
             all_of_them.push_async_callback(pool.release, connection)
+
+
+async def lose_a_hold(ledger: PostgresLedger, database: asyncpg.Connection, user_id: UUID) -> None:
+    """Its caller left while it waited for a lock."""
+    task = asyncio.create_task(ledger.hold(a_call(user_id)))
+    await wait_for_a_waiting_statement(database)
+    task.cancel()
+    await asyncio.wait({task})
 
 
 async def wait_for_a_waiting_statement(database: asyncpg.Connection) -> None:

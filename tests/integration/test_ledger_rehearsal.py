@@ -22,7 +22,7 @@ from llm_gateway.limits.memory import MemoryLedger
 from llm_gateway.limits.meters import SubjectLimits
 from llm_gateway.limits.postgres import PostgresLedger
 from tests.support.ledger_postgres_store import PostgresStore
-from tests.support.pools import DEADLINE_VARIABLE, PATIENCE_S, pool_on
+from tests.support.pools import pool_on
 from tests.support.stack import RunningStack
 
 ROWS: Final = " union all ".join(
@@ -98,8 +98,8 @@ async def test_the_ledger_in_memory_is_rehearsed_too_and_forgets_it() -> None:
 
 
 async def test_a_gateway_whose_limits_do_not_refuse_is_never_ready(stack: RunningStack, store: PostgresStore) -> None:
-    settings = {"BUTTRESS_GATEWAY_DATABASE_URL": store.url, DEADLINE_VARIABLE: str(PATIENCE_S)}
-    gateway = create_gateway(load_settings({**stack.environment(), **settings}))
+    settings = load_settings({**stack.environment(), "BUTTRESS_GATEWAY_DATABASE_URL": store.url})
+    gateway = create_gateway(settings)
     async with gateway.lifespan():
         async with forgetful(store.connection, "nano_usd_per_day"):
             with capture_logs() as lines:

@@ -47,9 +47,7 @@ async def crowded(stack: RunningStack) -> AsyncIterator[asyncpg.Connection]:
         connection = await asyncpg.connect(url)
         try:
             await connection.execute(FILL)
-            while not await connection.fetchval(
-                ALL_VISIBLE
-            ):  # else whatever runs beside, autovacuum say, was in its way
+            while not await connection.fetchval(ALL_VISIBLE):  # else autovacuum, say, was in its way
                 await connection.execute("vacuum analyze api.profiles, api.workspaces, api.members")
             yield connection
         finally:

@@ -31,7 +31,31 @@ ANSWERED_WITHIN_S = 90.0
 # Prices in US dollars for a million tokens: 1 and 2, so a token costs 1000 and 2000 nano-dollars.
 INPUT_NANO_USD, OUTPUT_NANO_USD = 1000, 2000
 
-MODELS_TOML = """
+_IMPATIENT = """
+[[models]]
+name = "fake/{name}"
+context_window = 8192
+max_output_tokens = 256
+
+[[models.deployments]]
+base_url = "{{url}}/v1"
+native = ["chat", "responses", "embeddings"]
+model = "scripted"
+price_usd_per_million_tokens = {{{{ input = 1, output = 2 }}}}
+timeouts = {{{{ {timeout} }}}}
+"""
+# Each is impatient in one thing only, and longer than a busy machine needs for what is to come before.
+_IMPATIENT_MODELS_TOML = "".join(
+    _IMPATIENT.format(name=name, timeout=timeout)
+    for name, timeout in [
+        ("impatient", "first_byte_s = 1.5"),
+        ("impatient-of-silence", "idle_s = 1.5"),
+        ("impatient-of-length", "total_s = 2.0"),
+    ]
+)
+MODELS_TOML = (
+    _IMPATIENT_MODELS_TOML
+    + """
 [[models]]
 name = "fake/chat"
 description = "Does as scripted."
@@ -109,43 +133,6 @@ price_tiers_usd_per_million_tokens = [
     {{ service_tier = "priority", input = 2, output = 4 }},
     {{ service_tier = "flex", input = 0.5, output = 1 }},
 ]
-
-# Each is impatient in one thing only, and longer than a busy machine needs for what is to come before.
-[[models]]
-name = "fake/impatient"
-context_window = 8192
-max_output_tokens = 256
-
-[[models.deployments]]
-base_url = "{url}/v1"
-native = ["chat", "responses", "embeddings"]
-model = "scripted"
-price_usd_per_million_tokens = {{ input = 1, output = 2 }}
-timeouts = {{ first_byte_s = 1.5 }}
-
-[[models]]
-name = "fake/impatient-of-silence"
-context_window = 8192
-max_output_tokens = 256
-
-[[models.deployments]]
-base_url = "{url}/v1"
-native = ["chat", "responses", "embeddings"]
-model = "scripted"
-price_usd_per_million_tokens = {{ input = 1, output = 2 }}
-timeouts = {{ idle_s = 1.5 }}
-
-[[models]]
-name = "fake/impatient-of-length"
-context_window = 8192
-max_output_tokens = 256
-
-[[models.deployments]]
-base_url = "{url}/v1"
-native = ["chat", "responses", "embeddings"]
-model = "scripted"
-price_usd_per_million_tokens = {{ input = 1, output = 2 }}
-timeouts = {{ total_s = 2.0 }}
 
 [[models]]
 name = "fake/o-series"
@@ -273,6 +260,7 @@ api_key_env = "A_KEY_THAT_NOBODY_SET"
 model = "scripted"
 price_usd_per_million_tokens = {{ input = 1, output = 2 }}
 """
+)
 
 
 @dataclass(frozen=True)
@@ -336,6 +324,17 @@ class GatewayServer:
         """What its worker holds now."""
         [worker] = psutil.Process(self.child.process.pid).children()
         return await held_by(worker.pid, _held_file(self.log_file))
+
+    async def told_of_calls(self, field: str, value: object) -> list[dict[str, object]]:
+        """The log lines of the calls with this, once there is one: it is written beside the settlement."""
+        found: list[dict[str, object]] = []
+
+        async def is_told() -> bool:
+            found[:] = [line for line in self.log_lines("llm_call") if line[field] == value]
+            return bool(found)
+
+        await eventually(is_told)
+        return found
 
     def log_lines(self, event: str) -> list[dict[str, object]]:
         """The log lines of this event, oldest first."""

@@ -18,6 +18,9 @@ READY_WITHIN_S = 90.0  # a service that was started; one that ends instead is no
 AS_IN_SERVICE_S: float = Settings.model_fields["database_deadline_s"].default
 SUPABASE_AS_IN_SERVICE_S: float = Settings.model_fields["supabase_deadline_s"].default
 
+# For a copy of Buttress that is started as a user would.
+PATIENT = {DEADLINE_VARIABLE: str(PATIENCE_S), SUPABASE_DEADLINE_VARIABLE: str(PATIENCE_S)}
+
 pool_on = partial(open_pool, name="buttress-tests", deadline_s=PATIENCE_S)
 
 
